@@ -1,0 +1,124 @@
+"""Files that appear whole or not at all: temporary name, fsync, rename."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+import psutil
+
+from tasks.errors import OutputUnusable
+
+_PART = re.compile(r"^\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.part$")
+_ABANDONED_AFTER_S = 24 * 3600.0
+_HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a binary file that becomes `path` when the block ends, and vanishes if it fails.
+
+    The temporary file lies beside `path` under a name unique to this process. Missing folders are made.
+
+    Raises:
+        OutputUnusable: the folder cannot be written, or the disk is full.
+    """
+    part = path.parent / f".{path.name}.{_HOST}.{os.getpid()}.{uuid4().hex[:8]}.part"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise unusable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def write_if_changed(path: Path, content: bytes) -> bool:
+    """Write `content` to `path` atomically unless it is there already; return whether it was written."""
+    try:
+        if path.read_bytes() == content:
+            return False
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise unusable(path, error) from error
+    with atomic_file(path) as file:
+        file.write(content)
+    return True
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_writable(folder: Path) -> None:
+    """Make `folder` if need be and prove that a file can be created in it.
+
+    Raises:
+        OutputUnusable: it cannot.
+    """
+    probe = folder / f".probe.{_HOST}.{os.getpid()}.{uuid4().hex[:8]}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise unusable(folder, error) from error
+
+
+def sweep_parts(folder: Path) -> int:
+    """Remove temporary files in `folder` whose writer is gone; return how many.
+
+    A writer on this host is looked up by its process id; one on another host counts as gone after a day.
+    """
+    swept = 0
+    with contextlib.suppress(FileNotFoundError):
+        for part in folder.iterdir():
+            if (match := _PART.match(part.name)) and _abandoned(part, match["host"], int(match["pid"])):
+                part.unlink(missing_ok=True)
+                swept += 1
+    return swept
+
+
+def unusable(path: Path, error: OSError) -> OutputUnusable:
+    """Return the paragraph for an operating system's refusal to write `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = "The disk is full or the quota used up: make room, or choose another folder with --out."
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "This user may not write there: change its permissions, or choose another folder with --out."
+    elif error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        advice = "Something else stands at that place: move it away, or choose another folder with --out."
+    else:
+        advice = "Check the disk, or choose another folder with --out."
+    return OutputUnusable(
+        f"Cannot write {path}: {error.strerror or error}. {advice} Nothing half-written was left."
+    )
+
+
+def _abandoned(part: Path, host: str, pid: int) -> bool:
+    if host == _HOST:
+        return not psutil.pid_exists(pid)
+    return time.time() - part.stat().st_mtime > _ABANDONED_AFTER_S
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

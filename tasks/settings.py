@@ -1,0 +1,144 @@
+"""What a user may set, and from where: flags > `OVERLANDER_*` > `overlander.toml` > defaults.
+
+A flag of the command becomes an `OVERLANDER_*` variable of its process, so that worker processes see the
+same. Secrets come from the environment only; their values are never printed.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import platformdirs
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from tasks.errors import BadInput
+
+Consistency = Literal["ONE", "QUORUM", "ALL", "LOCAL_QUORUM", "LOCAL_ONE"]
+SETTINGS_FILE = "overlander.toml"
+
+
+class CassandraSettings(BaseModel, extra="forbid"):
+    """How to reach the table of change results."""
+
+    hosts: Annotated[list[str], NoDecode] = Field(default=[], description="Contact points.")
+    port: int = Field(default=9042, ge=1, le=65535, description="Port of CQL, the same on every host.")
+    username: str | None = Field(default=None, description="User name; none means no authentication.")
+    password: SecretStr | None = Field(default=None, description="OVERLANDER_CASSANDRA_PASSWORD only.")
+    keyspace: str | None = Field(default=None, description="Keyspace that holds the results.")
+    table: str = Field(default="results", description="Table of results, one partition a chip.")
+    consistency: Consistency = Field(default="QUORUM", description="Of every read.")
+    local_datacenter: str | None = Field(default=None, description="Prefer this datacenter's replicas.")
+    request_timeout_s: float = Field(default=30, gt=0, description="Limit of one query or one page.")
+    connect_timeout_s: float = Field(default=10, gt=0, description="Limit of opening a connection.")
+    queries_in_flight: int = Field(
+        default=4, ge=1, le=64, description="At most so many queries at once, all processes of a run together."
+    )
+    tls: bool = Field(default=False, description="Encrypt the connections.")
+    tls_ca: Path | None = Field(default=None, description="Certificates to trust, instead of the system's.")
+    tls_certificate: Path | None = Field(default=None, description="Client certificate, PEM.")
+    tls_key: Path | None = Field(default=None, description="Key of the client certificate, PEM.")
+    tls_check_hostname: bool = Field(default=True, description="Whether a certificate must name its host.")
+
+    @field_validator("hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [host for part in value.split(",") if (host := part.strip())] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.username and not self.password:
+            message = "a user name needs a password: set OVERLANDER_CASSANDRA_PASSWORD"
+            raise ValueError(message)
+        return self
+
+
+class Settings(BaseSettings):
+    """Every setting of Overlander."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OVERLANDER_",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        toml_file=SETTINGS_FILE,
+        extra="forbid",
+    )
+
+    cassandra: CassandraSettings = CassandraSettings()
+    service_url: str | None = Field(default=None, description="Base URL of the change-results service.")
+    wps_url: str | None = Field(default=None, description="URL of the WPS.")
+    algorithm: str | None = Field(
+        default=None, description="Algorithm as the service spells it, for example lcmap-pyccd:2017.08.18."
+    )
+    out: Path = Field(default=Path("overlander-results"), description="Folder that exported chips go to.")
+    ledger: Path | None = Field(default=None, description="The ledger's SQLite file.")
+    export_processes: int = Field(
+        default=min(4, os.cpu_count() or 1), ge=1, le=64, description="Processes that write chips."
+    )
+    stall_after_s: float = Field(
+        default=3600, gt=0, description="A chip whose farthest pixel has not moved for so long has stalled."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before file; no .env, no secret files."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def ledger_file(self) -> Path:
+        """Where the ledger is: as set, else under the user's state folder."""
+        return self.ledger or state_folder() / "ledger.sqlite"
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment and `overlander.toml` in the working directory.
+
+    Raises:
+        BadInput: one of them has a wrong type or range, or the file holds a secret or an unknown name.
+    """
+    try:
+        _refuse_secrets_in_file()
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'_'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors(include_url=False, include_input=False)
+        )
+        raise BadInput(
+            f"A setting is wrong: {faults}. Settings come from flags, from OVERLANDER_* variables and from "
+            f"{SETTINGS_FILE}; correct it there."
+        ) from None
+    except (OSError, ValueError) as error:  # tomllib's own errors are ValueErrors
+        raise BadInput(f"{SETTINGS_FILE} cannot be read: {error}. Correct the file or move it away.") from None
+
+
+def state_folder() -> Path:
+    """Return the folder for what Overlander keeps between runs: ledger, sandbox, local server.
+
+    `OVERLANDER_STATE_FOLDER`, else the platform's place for a user's state.
+    """
+    named = os.environ.get("OVERLANDER_STATE_FOLDER")
+    return Path(named) if named else platformdirs.user_state_path("overlander")
+
+
+def _refuse_secrets_in_file() -> None:
+    source = TomlConfigSettingsSource(Settings)
+    if "password" in source().get("cassandra", {}):
+        raise BadInput(
+            f"{SETTINGS_FILE} holds a password. Take it out and set OVERLANDER_CASSANDRA_PASSWORD instead: "
+            "files are copied, committed and mailed."
+        )
