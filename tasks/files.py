@@ -21,29 +21,58 @@ _ABANDONED_AFTER_S = 24 * 3600.0
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
 
 
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a binary file that becomes `path` when the block ends, and vanishes if it fails.
+class PartFile:
+    """A temporary file, open for writing, that lands under a name chosen when its content is known."""
 
-    The temporary file lies beside `path` under a name unique to this process. Missing folders are made.
+    def __init__(self, part: Path, file: IO[bytes]) -> None:
+        self._part = part
+        self.file = file
+
+    def land(self, path: Path) -> os.stat_result:
+        """Give the file its name, replacing what stood there; it is on the disk when this returns.
+
+        Args:
+            path: on the same file system as the temporary file. Missing folders are made.
+        """
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._part.replace(path)
+        _sync_folder(path.parent)
+        return path.stat()
+
+
+@contextlib.contextmanager
+def part_file(beside: Path) -> Iterator[PartFile]:
+    """Yield a temporary file in the folder of `beside`; it vanishes at the end unless it has landed.
+
+    Its name is unique to this process and tells whose it is. Missing folders are made.
 
     Raises:
         OutputUnusable: the folder cannot be written, or the disk is full.
     """
-    part = path.parent / f".{path.name}.{_HOST}.{os.getpid()}.{uuid4().hex[:8]}.part"
+    part = beside.parent / f".{beside.name}.{_HOST}.{os.getpid()}.{uuid4().hex[:8]}.part"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.parent.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        _sync_folder(path.parent)
+            yield PartFile(part, file)
     except OSError as error:
-        raise unusable(path, error) from error
+        raise unusable(beside, error) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a binary file that becomes `path` when the block ends, and vanishes if it fails.
+
+    Raises:
+        OutputUnusable: the folder cannot be written, or the disk is full.
+    """
+    with part_file(path) as part:
+        yield part.file
+        part.land(path)
 
 
 def write_if_changed(path: Path, content: bytes) -> bool:

@@ -38,7 +38,10 @@ class CassandraSettings(BaseModel, extra="forbid"):
     request_timeout_s: float = Field(default=30, gt=0, description="Limit of one query or one page.")
     connect_timeout_s: float = Field(default=10, gt=0, description="Limit of opening a connection.")
     queries_in_flight: int = Field(
-        default=4, ge=1, le=64, description="At most so many queries at once, all processes of a run together."
+        default=4,
+        ge=1,
+        le=64,
+        description="At most so many queries at once, all processes of a run together.",
     )
     tls: bool = Field(default=False, description="Encrypt the connections.")
     tls_ca: Path | None = Field(default=None, description="Certificates to trust, instead of the system's.")

@@ -1,0 +1,68 @@
+"""The sandbox as a whole: a real Cassandra with a seeded corner of a tile, under the user's state folder."""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from deployments import server
+from deployments.sandbox import cassandra, seed
+from deployments.sandbox.cassandra import Node
+from tasks.settings import state_folder
+
+JARS_VARIABLE = "OVERLANDER_SANDBOX_JARS"
+"""Environment variable that names another folder for the jars, so that several sandboxes share them."""
+
+
+def up(*, report: Callable[[str], None], fresh: bool = False) -> Node:
+    """Start what does not run yet, write what is not there yet, and return where the table is.
+
+    Network: Maven Central, the first time only.
+
+    Args:
+        report: is told each step in a line, before it begins.
+        fresh: start again from nothing: wipes the table and the sandbox's own ledger.
+
+    Raises:
+        PartMissing: Java, the jars or memory; says what to do.
+        ServiceAway: the node did not answer in time.
+    """
+    folder, jars = _folder(), jars_folder()
+    if fresh:
+        report("Wiping the sandbox's table and ledger.")
+        cassandra.down(folder / "cassandra")
+        for ledger in folder.glob("ledger.sqlite*"):
+            ledger.unlink(missing_ok=True)
+    report("Starting Cassandra (some 10 s; the first time 66 MB are downloaded as well).")
+    node = cassandra.up(folder / "cassandra", jars, fresh=fresh)
+    report(f"Seeding tile {seed.TILE} (some 40 s the first time).")
+    seed.seed(node)
+    return node
+
+
+def down() -> bool:
+    """Stop the sandbox; return whether it ran. What it holds stays for the next `up`."""
+    return cassandra.down(_folder() / "cassandra")
+
+
+def status() -> dict[str, Any]:
+    """Return where each part of the sandbox is, None for a part that does not run; JSON values only."""
+    node = cassandra.status(_folder() / "cassandra")
+    running_server = server.status()
+    return {
+        "cassandra": {**asdict(node), "hosts": list(node.hosts)} if node else None,
+        "service_url": None,
+        "wps_url": None,
+        "prefect_api_url": running_server.api_url if running_server else None,
+    }
+
+
+def jars_folder() -> Path:
+    """Return the folder of Cassandra's jars: `OVERLANDER_SANDBOX_JARS`, else the sandbox's own."""
+    named = os.environ.get(JARS_VARIABLE)
+    return Path(named) if named else _folder() / "jars"
+
+
+def _folder() -> Path:
+    return state_folder() / "sandbox"

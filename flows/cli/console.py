@@ -1,0 +1,114 @@
+"""How the command speaks: to people on stderr, to programs with one JSON object on stdout."""
+
+import json
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from tasks.chips.campaign import Progress
+    from tasks.chips.report import Standing
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def say(text: str) -> None:
+    """Tell a person one thing."""
+    err.print(text, markup=False)
+
+
+def paragraph(text: str) -> None:
+    """Tell a person what went wrong, folded to the width of the terminal."""
+    print(textwrap.fill(" ".join(text.split()), min(err.width, 100), break_on_hyphens=False), file=sys.stderr)  # noqa: T201
+
+
+def give(answer: object) -> None:
+    """Give a program its answer: one line of JSON, and nothing else, on stdout."""
+    print(json.dumps(answer, default=str), flush=True)  # noqa: T201
+
+
+def show(found: "Standing", title: str) -> None:
+    """Show a person where a tile stands and what to do next."""
+    show_states(found.states, title)
+    for step in found.next_steps:
+        say(f"  * {step}")
+
+
+def show_states(states: Mapping[str, int], title: str) -> None:
+    """Show a person how many chips stand where."""
+    from tasks.report.palette import STATE_LOOKS
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("State")
+    table.add_column("Chips", justify="right")
+    table.add_column("Meaning")
+    for state, count in states.items():
+        if count:
+            look = STATE_LOOKS[state]
+            table.add_row(f"[{look.colour}]■[/] {state}", f"{count:,}", look.words)
+    err.print(table)
+
+
+def show_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """Show a person some facts, a line each."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, str(value))
+    err.print(table)
+
+
+@contextmanager
+def live_progress(words: str) -> Iterator[None]:
+    """Show how far the campaign that this process runs is: live in a terminal, else a plain line now and then."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    ended = threading.Event()
+
+    def watch() -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Bars(*columns, console=err, transient=True) as bars:
+            seen = bars.add_task(f"{words}: looked at", total=None)
+            saved = bars.add_task("  saved", total=None, visible=False)
+            while not ended.wait(0.2):
+                if (progress := _progress()) is not None:
+                    bars.update(seen, completed=progress.surveyed, total=progress.chips)
+                    if progress.to_export:
+                        bars.update(saved, completed=progress.exported, total=progress.to_export, visible=True)
+
+    def report() -> None:
+        said, said_at = "", 0.0
+        while not ended.wait(0.2):
+            if (progress := _progress()) is None or time.monotonic() - said_at < _SECONDS_BETWEEN_LINES:
+                continue
+            line = (
+                f"{words}: {progress.surveyed:,} of {progress.chips:,} chips looked at, "
+                f"{progress.exported:,} saved, {progress.kept:,} kept"
+            )
+            if line != said:
+                say(line)
+                said, said_at = line, time.monotonic()
+
+    thread = threading.Thread(target=watch if err.is_terminal else report, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=2)
+
+
+def _progress() -> "Progress | None":
+    from tasks.chips.campaign import open_sites
+
+    sites = open_sites()
+    return sites[0].progress if sites else None

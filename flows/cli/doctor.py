@@ -1,0 +1,82 @@
+"""`overlander doctor`: try everything the settings name, and say what to do about each that fails."""
+
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flows.cli import console, options
+from tasks.errors import OverlanderError
+
+if TYPE_CHECKING:
+    from tasks.settings import Settings
+
+
+def doctor(json: options.Json = False) -> None:
+    """Try every service the settings name, and say what to do about each that fails."""
+    from tasks.settings import load_settings
+
+    sandbox = options.settle()
+    settings = load_settings()
+    checks: dict[str, Callable[[Settings], str]] = {
+        "cassandra": _cassandra,
+        "ledger": _ledger,
+        "output folder": _output,
+        "prefect": _prefect,
+    }
+    found = {what: _attempt(check, settings) for what, check in checks.items()}
+    if json:
+        console.give({what: {"ok": ok, "says": says} for what, (ok, says) in found.items()})
+        return
+    if sandbox:
+        console.say(sandbox)
+    for what, (ok, says) in found.items():
+        console.err.print(f"[{'green' if ok else 'red'}]{'ok  ' if ok else 'FAIL'}[/] [bold]{what}[/]")
+        console.say(f"     {says}")
+
+
+def _attempt(check: "Callable[[Settings], str]", settings: "Settings") -> tuple[bool, str]:
+    try:
+        return True, check(settings)
+    except OverlanderError as error:
+        return False, str(error)
+
+
+def _cassandra(settings: "Settings") -> str:
+    from tasks.chips.results import ResultsTable
+
+    with ResultsTable.open(settings.cassandra) as table:
+        return f"{table.source} answers at {settings.cassandra.consistency}; its twelve columns are as expected."
+
+
+def _ledger(settings: "Settings") -> str:
+    from tasks.ledger.store import Ledger
+
+    if not settings.ledger_file.exists():
+        return f"{settings.ledger_file} is not there yet; the first run makes it."
+    with Ledger.open(settings.ledger_file, create=False):
+        return f"{settings.ledger_file} opens."
+
+
+def _output(settings: "Settings") -> str:
+    from tasks.files import check_writable
+
+    folder = settings.out.absolute()
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if there == folder:
+        check_writable(folder)
+    free = shutil.disk_usage(there).free
+    return f"{folder}: {free / 1e9:,.0f} GB free. A chip takes 50 to 130 MB, a tile up to 320 GB."
+
+
+def _prefect(settings: "Settings") -> str:
+    from deployments import server
+    from flows.cli.run import prefect_api_set
+
+    del settings
+    url = prefect_api_set()
+    if url is not None:
+        return f"The API at {url} answers."
+    running = server.status()
+    if running is None:
+        return "No API address is set; a run starts a local server."
+    return f"No API address is set; the local server is up at {running.ui_url}."

@@ -1,0 +1,103 @@
+"""Options that several commands share, and how a flag becomes a setting."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class RegionName(StrEnum):
+    """Whose ARD grid."""
+
+    CONUS = "conus"
+    ALASKA = "alaska"
+    HAWAII = "hawaii"
+
+
+class FlawedChoice(StrEnum):
+    """Where chips with failed pixels go."""
+
+    APART = "apart"
+    WITH_REST = "with-rest"
+    SKIP = "skip"
+
+
+class FailedPixelsChoice(StrEnum):
+    """What is written for a failed pixel."""
+
+    KEEP = "keep"
+    NULL = "null"
+
+
+Tile = Annotated[str, typer.Argument(help="H05V03, 005003, or its upper left corner in metres: -1815585,2864805.")]
+Region = Annotated[RegionName, typer.Option(help="Whose ARD grid.")]
+Algorithm = Annotated[
+    str | None, typer.Option(help="As the service spells it, for example lcmap-pyccd:2017.08.18.")
+]
+Window = Annotated[str, typer.Option(help="Rows and columns of chips from the north-west: 0:4,0:4 is 16 chips.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
+Ledger = Annotated[Path | None, typer.Option(help="The ledger's SQLite file.")]
+Out = Annotated[Path | None, typer.Option(help="Folder that files go to.")]
+Template = Annotated[str, typer.Option("--template", help="Path of a chip's file: {algorithm}, {tile}, {x}, {y}.")]
+Flawed = Annotated[FlawedChoice, typer.Option(help="Chips with failed pixels: where they go.")]
+FailedPixels = Annotated[
+    FailedPixelsChoice, typer.Option(help="A failed pixel's text: kept, or null, which existing readers take.")
+]
+Recount = Annotated[
+    bool, typer.Option("--recount", help="Count every chip again, and check kept files by their hash.")
+]
+CampaignName = Annotated[str | None, typer.Option("--campaign", help="What to call the campaign.")]
+Hosts = Annotated[str | None, typer.Option(help="Cassandra's contact points, separated by commas.")]
+Keyspace = Annotated[str | None, typer.Option(help="Keyspace that holds the results.")]
+
+NEGATIVE_COORDINATES = {"ignore_unknown_options": True}
+"""Context settings of commands whose arguments may begin with a minus."""
+
+
+def settle(
+    *,
+    algorithm: str | None = None,
+    ledger: Path | None = None,
+    out: Path | None = None,
+    hosts: str | None = None,
+    keyspace: str | None = None,
+) -> str | None:
+    """Turn flags into `OVERLANDER_*` variables, which child processes see too, and fall back on the sandbox.
+
+    With no Cassandra set anywhere, a running sandbox is used, with its own ledger and algorithm.
+
+    Returns:
+        A sentence that names the sandbox when it is used.
+    """
+    from deployments.sandbox import world
+    from tasks.settings import load_settings
+
+    _set("OVERLANDER_ALGORITHM", algorithm)
+    _set("OVERLANDER_LEDGER", ledger)
+    _set("OVERLANDER_OUT", out)
+    _set("OVERLANDER_CASSANDRA_HOSTS", hosts)
+    _set("OVERLANDER_CASSANDRA_KEYSPACE", keyspace)
+    settings = load_settings()
+    if settings.cassandra.hosts:
+        return None
+    node = world.node()
+    if node is None:
+        return None
+    _set("OVERLANDER_CASSANDRA_HOSTS", ",".join(node.hosts))
+    _set("OVERLANDER_CASSANDRA_PORT", node.port)
+    _set("OVERLANDER_CASSANDRA_USERNAME", node.username)
+    _set("OVERLANDER_CASSANDRA_PASSWORD", node.password)
+    if settings.cassandra.keyspace is None:
+        _set("OVERLANDER_CASSANDRA_KEYSPACE", node.keyspace)
+    if settings.algorithm is None:
+        _set("OVERLANDER_ALGORITHM", world.ALGORITHM)
+    if settings.ledger is None:
+        _set("OVERLANDER_LEDGER", world.ledger_file())
+    return f"No Cassandra is set: using the sandbox at {', '.join(node.hosts)} port {node.port}."
+
+
+def _set(name: str, value: object) -> None:
+    if value is not None:
+        os.environ[name] = str(value)

@@ -1,0 +1,126 @@
+"""Run a tile's flow in this process: against which Prefect API, how it is interrupted, how it ends."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flows.cli.console import live_progress, say
+from tasks.errors import ServiceAway
+
+INTERRUPTED = 130
+SECONDS_TO_LEAVE = 4.0
+"""After Ctrl-C a run ends what it is at; what takes longer is left to the next run."""
+
+
+def run_tile(mode: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Run `tile_campaign` and return the summary it ended with.
+
+    Raises:
+        OverlanderError: what the run failed with.
+    """
+    use_prefect_api(say)
+    with leave_promptly(), live_progress(f"{parameters['tile']} {mode}"):
+        from flows.tile import tile_campaign
+
+        state = tile_campaign(mode=mode, **parameters, return_state=True)  # type: ignore[call-overload]
+        ended = state.result(raise_on_failure=False)
+    if isinstance(ended, Exception):
+        raise ended
+    if state.name == "Skipped":
+        say(state.message or "")
+        sys.exit(3)
+    return dict(ended)
+
+
+def use_prefect_api(report: Callable[[str], None]) -> None:
+    """Point this process at a Prefect API: the one that is set, else the user's local server.
+
+    Raises:
+        ServiceAway: the address that is set does not answer.
+    """
+    from deployments import server
+
+    for name, value in server.CLIENT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # the command speaks for itself
+    logging.getLogger("prefect").addHandler(logging.NullHandler())
+    if prefect_api_set() is None:
+        found = server.up(report)
+        os.environ["PREFECT_API_URL"] = found.api_url
+        report(f"Prefect: {found.ui_url} (left up; `overlander server down` stops it).")
+
+
+def prefect_api_set() -> str | None:
+    """Return the API address that the environment or the user's Prefect profile sets, after trying it.
+
+    Raises:
+        ServiceAway: the address that is set does not answer.
+    """
+    url = os.environ.get("PREFECT_API_URL") or _address_in_profile()
+    if url is None:
+        return None
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=10):  # noqa: S310 - the user's own setting
+            return url
+    except urllib.error.HTTPError:
+        return url  # it answers; whether it lets us in, Prefect's client tells
+    except OSError as error:
+        raise ServiceAway(
+            f"Prefect's API at {url} does not answer: {error}. Start it, correct PREFECT_API_URL, or unset that to "
+            "use a local server."
+        ) from error
+
+
+@contextmanager
+def leave_promptly() -> Iterator[None]:
+    """On Ctrl-C begin nothing new, end what is under way, and be gone within five seconds whatever happens."""
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        from tasks.chips.campaign import open_sites
+
+        del signum, frame
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=_leave_at_last, daemon=True).start()
+        say("Interrupted: what is done is kept. Run the same command again to go on.")
+        for place in open_sites():
+            place.stopping.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _leave_at_last() -> None:
+    from tasks.chips.campaign import open_sites
+
+    threading.Event().wait(SECONDS_TO_LEAVE)
+    for place in open_sites():
+        place.exporters.kill()
+    sys.stdout.flush()
+    os._exit(INTERRUPTED)
+
+
+def _address_in_profile() -> str | None:
+    """Return the API address in the user's active Prefect profile, without importing Prefect."""
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    file = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml"))
+    try:
+        profiles = tomllib.loads(file.read_text())
+    except (OSError, tomllib.TOMLDecodeError):
+        return None
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
+    address = profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    return str(address) if address else None

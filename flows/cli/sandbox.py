@@ -1,0 +1,50 @@
+"""`overlander sandbox`: a real Cassandra with a seeded tile, to try things on."""
+
+from typing import Annotated
+
+import typer
+
+from flows.cli import options
+from flows.cli.console import give, say, show_facts
+
+app = typer.Typer(help="A real Cassandra with a seeded tile, on this machine.", no_args_is_help=True)
+
+
+@app.command()
+def up(
+    fresh: Annotated[bool, typer.Option("--fresh", help="Drop what the sandbox holds and seed it anew.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Start the sandbox, or find it up; the first time downloads about 66 MB of jars."""
+    from deployments.sandbox import world
+
+    world.up(report=say, fresh=fresh)
+    _show(json)
+
+
+@app.command()
+def down() -> None:
+    """Stop the sandbox; its data stay for the next time."""
+    from deployments.sandbox import world
+
+    say("The sandbox is down." if world.down() else "The sandbox was not up.")
+
+
+@app.command()
+def status(json: options.Json = False) -> None:
+    """Say where the sandbox's services are, so that other programs can use them."""
+    _show(json)
+
+
+def _show(json: bool) -> None:
+    from deployments.sandbox import world
+
+    found = world.status()
+    if json:
+        give(found)
+        return
+    cassandra = found["cassandra"]
+    if cassandra is None:
+        say("The sandbox is not up. Start it with `overlander sandbox up`.")
+        return
+    show_facts("Sandbox", cassandra | {name: url for name, url in found.items() if name != "cassandra" and url})

@@ -1,0 +1,215 @@
+"""tile_campaign: look at a tile's chips, save those that are home, say where the rest stands."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture, as_completed
+from prefect.states import Completed
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import unmapped
+from pydantic import Field
+from sqlalchemy import Connection
+
+from flows.artifacts import ProgressArtifact, show_standing
+from tasks.chips.campaign import Campaign, Site, site, tile_campaign_of
+from tasks.chips.chip_file import FailedPixels, Flawed
+from tasks.chips.export import ExportTally
+from tasks.chips.grid import Chip
+from tasks.chips.layout import DEFAULT_TEMPLATE, refuse_foreign_files
+from tasks.chips.report import Standing, standing, write_files
+from tasks.chips.survey import Surveyed
+from tasks.chips.tasks import export_row, survey_row
+from tasks.errors import LeaseHeld
+from tasks.ledger.chips import TileNote, note_rate, saved, use_tile
+
+Mode = Literal["run", "count", "export"]
+
+ROWS_SURVEYED_AT_ONCE = 2
+ROWS_EXPORTED_AT_ONCE = 2
+"""Two, so that the next row's first chips fill the slots that this row's last ones leave empty."""
+
+
+@flow(
+    name="tile-campaign",
+    flow_run_name="{tile} {mode}",
+    persist_result=False,
+    task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type]
+)
+def tile_campaign(
+    tile: str,
+    region: Literal["conus", "alaska", "hawaii"] = "conus",
+    mode: Mode = "run",
+    algorithm: str | None = None,
+    window: str = "0:50,0:50",
+    out: Path | None = None,
+    path_template: str = DEFAULT_TEMPLATE,
+    flawed: Flawed = "apart",
+    failed_pixels: FailedPixels = "keep",
+    recount: bool = False,
+    campaign: str | None = None,
+    chips_per_task: Annotated[int, Field(ge=1, le=2500)] = 50,
+) -> State[dict[str, Any]]:
+    """Bring a tile of change-detection results home, as far as looking and saving goes.
+
+    Run it again at any time: it does only what is missing.
+
+    Args:
+        tile: The tile, as H05V03, 005003 or its upper left corner in metres (-1815585,2864805).
+        region: Whose ARD grid.
+        mode: run does all; count only looks; export looks and saves.
+        algorithm: As the service spells it, for example lcmap-pyccd:2017.08.18. Empty takes the worker's setting.
+        window: Rows and columns of chips, start:stop counted from 0 at the north-west. 0:4,0:4 is 16 chips.
+        out: Folder on the worker that files go to. Empty takes the worker's setting.
+        path_template: Path of a chip's file below that folder, with {algorithm}, {tile}, {x} and {y}.
+        flawed: Chips with failed pixels go to a folder apart, with the rest, or are skipped.
+        failed_pixels: Keep the error text of a failed pixel, or write null, which existing readers take.
+        recount: Count every chip again, and check kept files by their hash.
+        campaign: What to call the campaign. Empty gives the tile with its algorithm.
+        chips_per_task: How many chips one task run handles.
+    """
+    work = tile_campaign_of(
+        tile,
+        region=region,
+        window=window,
+        algorithm=algorithm,
+        name=campaign,
+        out=out,
+        template=path_template,
+        flawed=flawed,
+        failed_pixels=failed_pixels,
+        recount=recount,
+    )
+    try:
+        with site(work, words=f"overlander tile {mode} {work.tile.name}") as place:
+            note = place.ledger.write(lambda ledger: use_tile(ledger, place.ground, work.name), place.lease)
+            if note.closed_at is not None and mode != "count":
+                return _closed(place, note)
+            try:
+                return _run(place, mode, chips_per_task)
+            finally:
+                place.stopping.set()
+    except LeaseHeld as held:
+        return Completed(name="Skipped", message=str(held))
+
+
+def batches(campaign: Campaign, chips_per_task: int) -> list[tuple[str, list[Chip]]]:
+    """Return the campaign's rows of chips, cut to at most `chips_per_task`, each with its name for people."""
+    found: list[tuple[str, list[Chip]]] = []
+    for number, row in enumerate(campaign.window.rows(campaign.tile), start=campaign.window.row_start):
+        for start in range(0, len(row), chips_per_task):
+            part = row[start : start + chips_per_task]
+            first = campaign.window.column_start + start
+            words = f"row {number}" if len(part) == len(row) else f"row {number}, from column {first}"
+            found.append((words, part))
+    return found
+
+
+def _run(place: Site, mode: Mode, chips_per_task: int) -> State[dict[str, Any]]:
+    work, started = place.campaign, time.monotonic()
+    if mode != "count":
+        _check_output(place)
+    names, rows = zip(*batches(work, chips_per_task), strict=True)
+    bar = ProgressArtifact(work)
+    exported: list[PrefectFuture[Any]] = []
+    with _threads(ROWS_SURVEYED_AT_ONCE) as surveying, _threads(ROWS_EXPORTED_AT_ONCE) as exporting:
+        try:
+            given = {"campaign": unmapped(work), "where": names}
+            surveyed: list[PrefectFuture[Any]] = list(surveying.map(survey_row, given | {"chips": rows}))
+            if mode != "count":
+                exported = list(exporting.map(export_row, given | {"surveyed": surveyed}))
+            stages = [*surveyed, *exported]
+            for done, _ in enumerate(as_completed(stages), start=1):
+                bar.show(done, len(stages))
+        except BaseException:
+            place.stopping.set()
+            raise
+    tally = sum((future.result() for future in exported if future.state.is_completed()), ExportTally())
+    _note_rates(place, surveyed, tally)
+    state = _report(place, mode, tally, time.monotonic() - started)
+    for future in stages:
+        if future.state.is_failed() or future.state.is_crashed():
+            future.result()
+    return state
+
+
+def _threads(rows: int) -> ThreadPoolTaskRunner[Any]:
+    """Return a runner of its own for a stage, so that a row's export waits for no other row's survey."""
+    return ThreadPoolTaskRunner(max_workers=rows)
+
+
+def _check_output(place: Site) -> None:
+    work = place.campaign
+    with place.ledger.read() as ledger:
+        known = {file.file for file in saved(ledger, place.ground, work.layout.root).values() if file.file}
+    refuse_foreign_files(work.layout, work.tile, work.algorithm, work.chips, known)
+
+
+def _report(place: Site, mode: Mode, tally: ExportTally, seconds: float) -> State[dict[str, Any]]:
+    """Write the tile's files, show it in the UI and return the run's last state."""
+    work = place.campaign
+    with place.ledger.read() as ledger:
+        found = standing(ledger, place.ground, work.tile, work.chips, work.layout.root)
+        files = write_files(ledger, place.ground, work, found) if mode != "count" else {}
+    summary = summary_of(work, found, seconds)
+    if mode != "count":
+        summary |= {
+            "exported": tally.exported,
+            "kept": tally.kept,
+            "waiting": found.waiting + tally.changed,
+            "needs_person": found.needs_person,
+            "files": {what: str(path) for what, path in files.items()},
+        }
+    words = f"{len(found.lines):,} chips: " + ", ".join(
+        f"{count:,} {state}" for state, count in found.states.items() if count
+    )
+    if mode != "count":
+        words += f". {tally.exported:,} exported, {tally.kept:,} kept."
+    show_standing(work, found, words, files)
+    status = 3 if tally.changed else found.exit_status
+    name = {0: "Completed", 3: "Waiting", 4: "NeedsAttention"}[status]
+    return Completed(name=name, message=words, data=summary | {"exit_status": status})
+
+
+def summary_of(campaign: Campaign, found: Standing, seconds: float) -> dict[str, Any]:
+    """Return what the command's `--json` gives for a tile: `states` lists every state and sums to `chips`."""
+    return {
+        "tile": campaign.tile.name,
+        "region": campaign.tile.region.name,
+        "algorithm": campaign.algorithm,
+        "chips": len(found.lines),
+        "states": found.states,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _closed(place: Site, note: TileNote) -> State[dict[str, Any]]:
+    """Return the last state of a run on a tile that was delivered elsewhere: nothing is done."""
+    work = place.campaign
+    with place.ledger.read() as ledger:
+        found = standing(ledger, place.ground, work.tile, work.chips, work.layout.root)
+    nothing = {"exported": 0, "kept": 0, "waiting": 0, "needs_person": 0, "files": {}, "exit_status": 0}
+    return Completed(
+        message=f"Tile {work.tile.name} was closed on {note.closed_at:%Y-%m-%d} ({note.closed_reason}): nothing "
+        "of it is requested or written. `overlander tile reopen` opens it again.",
+        data=summary_of(work, found, 0.0) | nothing,
+    )
+
+
+def _note_rates(place: Site, surveyed: list[PrefectFuture[Any]], tally: ExportTally) -> None:
+    """Write down how long counting a chip and writing a row took, for `plan`."""
+    seen: list[Surveyed] = [future.result() for future in surveyed if future.state.is_completed()]
+    counted = sum(row.counted for row in seen)
+    source = place.ground.source
+    threads, processes = place.settings.cassandra.queries_in_flight, place.settings.export_processes
+
+    def note(ledger: Connection) -> None:
+        if counted:
+            seconds = sum(row.seconds for row in seen) / counted / threads
+            note_rate(ledger, source, "count", seconds, "s/chip")
+        if tally.rows:
+            note_rate(ledger, source, "export", tally.rows / tally.seconds * processes, "rows/s")
+
+    place.ledger.write(note, place.lease)

@@ -1,0 +1,213 @@
+"""Report: what the ledger says of a tile, for people and for other programs.
+
+Nothing here asks Cassandra. Files are written only where they change, and hold no moment of ours, so that a run
+that changed nothing leaves them byte for byte.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from tasks.chips.campaign import Campaign
+from tasks.chips.grid import Chip, Tile, row_column
+from tasks.chips.layout import FLAWED_FOLDER, Layout
+from tasks.chips.states import HOME, NEEDS_PERSON, Record, State
+from tasks.files import write_if_changed
+from tasks.ledger.chips import Ground, Saved, recall, saved
+from tasks.report.chips import ChipLine, count_states
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a tile stands.
+
+    Attributes:
+        lines: each chip, row by row.
+        states: how many chips stand where; lists every state and sums to the number of chips.
+        waiting: chips that are not home yet and that running again later will help.
+        needs_person: chips that no further run changes.
+        next_steps: what to do, in sentences.
+    """
+
+    lines: tuple[ChipLine, ...]
+    states: dict[str, int]
+    waiting: int
+    needs_person: int
+    next_steps: tuple[str, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """0 all home, 3 running again will help, 4 a person has to; 3 beats 4."""
+        return 3 if self.waiting else 4 if self.needs_person else 0
+
+
+def standing(ledger: Connection, ground: Ground, tile: Tile, chips: Sequence[Chip], root: Path) -> Standing:
+    """Return where some chips of a tile stand, by the ledger alone."""
+    records = recall(ledger, ground)
+    files = saved(ledger, ground, root)
+    lines = tuple(_line(tile, chip, records.get(chip), files.get(chip)) for chip in chips)
+    states = count_states(lines)
+    wanted = set(chips)
+    stuck = sum(_is_stuck(record, files.get(chip)) for chip, record in records.items() if chip in wanted)
+    waiting = sum(count for state, count in states.items() if state not in HOME | NEEDS_PERSON)
+    return Standing(lines, states, waiting, stuck, steps_for(states, stuck))
+
+
+def write_files(ledger: Connection, ground: Ground, campaign: Campaign, found: Standing) -> dict[str, Path]:
+    """Write a tile's manifest, list of bad pixels, map and page beside its chips; return what is there.
+
+    Returns:
+        Paths by what they are: `manifest`, `parquet`, `map`, `page`, and `bad_pixels` where there are any.
+
+    Raises:
+        OutputUnusable: the folder cannot be written.
+    """
+    from tasks.report.maps import tile_map
+    from tasks.report.page import tile_page
+
+    tile, layout = campaign.tile, campaign.layout
+    folder = layout.folder(tile, campaign.algorithm)
+
+    def place(name: str) -> Path:
+        return folder / layout.report_name(name, tile)
+
+    files = saved(ledger, ground, layout.root)
+    paths = {"manifest": place("manifest.csv"), "parquet": place("manifest.parquet")}
+    table, columns = _manifest(tile, campaign.algorithm, folder, recall(ledger, ground), files)
+    write_if_changed(paths["manifest"], table)
+    write_if_changed(paths["parquet"], columns)
+    if bad := _bad_pixels(recall(ledger, ground), files):
+        paths["bad_pixels"] = _bad_pixels_file(layout, tile, campaign, folder)
+        write_if_changed(paths["bad_pixels"], bad)
+    title = f"{tile.name} ({tile.region.name}), {campaign.algorithm}"
+    paths |= {"map": place("map.png"), "page": place("report.html")}
+    write_if_changed(paths["map"], tile_map(found.lines, title, (tile.x, tile.y)))
+    page = tile_page(
+        found.lines,
+        title,
+        f"{len(found.lines):,} chips of {ground.source}",
+        found.states,
+        paths["map"].name,
+        list(found.next_steps),
+    )
+    write_if_changed(paths["page"], page)
+    return paths
+
+
+def _line(tile: Tile, chip: Chip, record: Record | None, file: Saved | None) -> ChipLine:
+    row, column = row_column(chip, tile)
+    if record is None:
+        return ChipLine(chip.x, chip.y, row, column, State.UNKNOWN.value, reason="Not looked at yet.")
+    current = file is not None and file.update_requested == record.look.update_requested
+    return ChipLine(
+        chip_x=chip.x,
+        chip_y=chip.y,
+        row=row,
+        column=column,
+        state=record.state.value,
+        pixels=record.look.pixels,
+        failed=record.look.pixels if record.state == State.NO_DATA else len(record.failed),
+        missing=len(record.missing),
+        update_requested=record.look.update_requested,
+        file=str(file.file) if file is not None and file.file is not None and current else None,
+        reason=file.problem if file is not None and _is_stuck(record, file) else record.reason,
+    )
+
+
+def _is_stuck(record: Record, file: Saved | None) -> bool:
+    """Tell whether no further run changes a chip: it is quarantined, or home but cannot be saved as it is."""
+    if record.state in NEEDS_PERSON:
+        return True
+    return (
+        record.state in HOME
+        and file is not None
+        and file.problem != ""
+        and file.update_requested == record.look.update_requested
+    )
+
+
+def steps_for(states: dict[str, int], stuck: int) -> tuple[str, ...]:
+    """Return what to do about chips in these states, in sentences; `stuck` of them need a person."""
+    sentences = {
+        State.UNKNOWN: "not looked at yet: run `overlander tile count`.",
+        State.UNREQUESTED: "never requested: ask the service for them.",
+        State.INCOMPLETE: "ended with missing pixels: ask the service for them again.",
+        State.STALLED: "stopped half way: ask the service for them again.",
+        State.QUEUED: "waiting in the service's queue: run again later.",
+        State.STALE: "waiting to be renewed: run again later.",
+        State.RUNNING: "at work: run again later.",
+        State.UNCERTAIN: "perhaps requested: run again later.",
+        State.FLAWED: "with failed pixels: see bad-pixels.csv.",
+        State.NO_DATA: "without any good pixel: nothing to export.",
+    }
+    steps = [f"{_chips(states[state])} {words}" for state, words in sentences.items() if states[state]]
+    if stuck:
+        steps.append(f"{_chips(stuck)} in need of a person: see the reasons.")
+    return tuple(steps)
+
+
+def _chips(count: int) -> str:
+    return "1 chip" if count == 1 else f"{count:,} chips"
+
+
+def _manifest(
+    tile: Tile, algorithm: str, folder: Path, records: dict[Chip, Record], files: dict[Chip, Saved]
+) -> tuple[bytes, bytes]:
+    """Return the manifest of a tile's files as CSV and as Parquet."""
+    import pandas as pd
+
+    rows = [
+        {
+            "region": tile.region.name,
+            "tile": tile.name,
+            "chip_x": chip.x,
+            "chip_y": chip.y,
+            "algorithm": algorithm,
+            "state": records[chip].state.value if chip in records else State.UNKNOWN.value,
+            "file": Path(os.path.relpath(file.file, folder)).as_posix(),
+            "bytes": file.bytes,
+            "sha256": file.sha256,
+            "pixels": file.pixels,
+            "failed_pixels": file.failed,
+            "first_produced": file.first_produced,
+            "last_produced": file.last_produced,
+            "update_requested": file.update_requested,
+        }
+        for chip, file in sorted(files.items(), key=lambda item: (-item[0].y, item[0].x))
+        if file.file is not None and file.file.exists()
+    ]
+    names = "region tile chip_x chip_y algorithm state file bytes sha256 pixels failed_pixels"
+    moments = ["first_produced", "last_produced", "update_requested"]
+    frame = pd.DataFrame(rows, columns=[*names.split(), *moments])
+    whole = dict.fromkeys(("chip_x", "chip_y", "bytes", "pixels", "failed_pixels"), "int64")
+    frame = frame.astype(whole | dict.fromkeys(moments, "datetime64[ms]"))
+    table = frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%f", lineterminator="\n")
+    columns = io.BytesIO()
+    frame.to_parquet(columns, index=False)
+    return table.encode(), columns.getvalue()
+
+
+def _bad_pixels(records: dict[Chip, Record], files: dict[Chip, Saved]) -> bytes:
+    """Return the list of pixels that failed or whose result does not match its md5; empty when there are none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["chip_x", "chip_y", "x", "y", "problem"])
+    found = 0
+    for chip, record in sorted(records.items(), key=lambda item: (-item[0].y, item[0].x)):
+        failed = record.failed if record.state == State.FLAWED else ()
+        for problem, positions in (("failed", failed), ("md5", files[chip].bad if chip in files else ())):
+            for position in positions:
+                writer.writerow([chip.x, chip.y, *chip.pixel_at(position), problem])
+                found += 1
+    return text.getvalue().encode() if found else b""
+
+
+def _bad_pixels_file(layout: Layout, tile: Tile, campaign: Campaign, folder: Path) -> Path:
+    """Return where the list of bad pixels goes: beside the flawed chips, wherever those are."""
+    name = layout.report_name("bad-pixels.csv", tile)
+    return folder / FLAWED_FOLDER / name if campaign.flawed == "apart" else folder / name

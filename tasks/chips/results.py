@@ -1,0 +1,340 @@
+"""The table of change results in Cassandra: one partition a chip and algorithm, one row a pixel.
+
+Everything this project reads there, and nothing else, goes through `ResultsTable`. Only CQL that Cassandra 3.9
+documents is used: 3.9 is the reference deployment of the service, though it is untested there; it is tested
+with 5.0. Source of the schema: USGS-EROS/lcmap-changes, dev/resources/cassandra.setup.cql.
+"""
+
+import contextlib
+import logging
+import ssl
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from cassandra import (
+    AuthenticationFailed,
+    DriverException,
+    InvalidRequest,
+    OperationTimedOut,
+    ReadTimeout,
+    RequestExecutionException,
+    Unauthorized,
+    Unavailable,
+)
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import (
+    EXEC_PROFILE_DEFAULT,
+    Cluster,
+    ExecutionProfile,
+    NoHostAvailable,
+    PreparedStatement,
+    Session,
+)
+from cassandra.policies import DCAwareRoundRobinPolicy, RoundRobinPolicy, TokenAwarePolicy
+from cassandra.protocol import OverloadedErrorMessage
+from cassandra.query import ConsistencyLevel, dict_factory
+
+from tasks.chips.grid import Chip
+from tasks.chips.states import Look, Pixel
+from tasks.errors import (
+    BadInput,
+    CredentialsRefused,
+    OverlanderError,
+    SchemaMismatch,
+    ServiceAway,
+    ServiceTimedOut,
+    ThrottledError,
+)
+from tasks.settings import CassandraSettings
+
+COLUMNS = {
+    "chip_x": "int",
+    "chip_y": "int",
+    "algorithm": "text",
+    "x": "int",
+    "y": "int",
+    "chip_update_requested": "timestamp",
+    "inputs_md5": "text",
+    "inputs_url": "text",
+    "result": "text",
+    "result_md5": "text",
+    "result_ok": "boolean",
+    "result_produced": "timestamp",
+}
+"""The table's twelve columns with their CQL types, in the order in which `SELECT *` gives them."""
+
+PAGE_BYTES = 6_000_000
+"""Aim for one page of rows. The driver's handling of a page is quadratic in its size, round trips are not free."""
+
+FIRST_ROW_BYTES = 12_000
+"""Taken for the size of a row until one was seen; large, so that the first page is rather too small."""
+
+_KEY = "chip_x = ? AND chip_y = ? AND algorithm = ?"
+_ROWS = "rows"
+
+logging.getLogger("cassandra").setLevel(logging.ERROR)  # protocol negotiation and lost hosts are ours to tell
+
+
+class ResultsTable:
+    """A session with the cluster and the statements prepared on it.
+
+    `open` connects; every other method sends one query, or one a page, each within `request_timeout_s`.
+    """
+
+    def __init__(self, cluster: Cluster, session: Session, settings: CassandraSettings) -> None:
+        table = f'"{settings.keyspace}"."{settings.table}"'
+        self._cluster = cluster
+        self._session = session
+        self._where = _where(settings)
+        self.source = f"{cluster.metadata.cluster_name}/{settings.keyspace}.{settings.table}"
+        self._look = self._prepare(
+            "SELECT count(result_ok) AS pixels, count(*) AS records, min(result_ok) AS worst, "
+            "max(result_ok) AS best, min(result_produced) AS first_produced, "
+            f"max(result_produced) AS last_produced, chip_update_requested FROM {table} WHERE {_KEY}"
+        )
+        self._head = self._prepare(
+            f"SELECT DISTINCT chip_x, chip_y, algorithm, chip_update_requested FROM {table} WHERE {_KEY}"
+        )
+        self._pixels = self._prepare(f"SELECT x, y, result_ok, result_produced FROM {table} WHERE {_KEY}")
+        self._pixel = self._prepare(
+            f"SELECT result_ok, result_produced FROM {table} WHERE {_KEY} AND x = ? AND y = ?"
+        )
+        self._rows = self._prepare(f"SELECT {', '.join(COLUMNS)} FROM {table} WHERE {_KEY}")
+
+    @classmethod
+    def open(cls, settings: CassandraSettings) -> Self:
+        """Connect, and check that the keyspace, the table and its columns are as expected.
+
+        Raises:
+            BadInput: no hosts or no keyspace are set.
+            ServiceAway: none of the hosts answers.
+            CredentialsRefused: the cluster does not accept the user name and password.
+            SchemaMismatch: the keyspace, the table or a column is missing or of another type.
+        """
+        if not settings.hosts or not settings.keyspace:
+            what = "hosts" if not settings.hosts else "keyspace"
+            raise BadInput(
+                f"No Cassandra {what} set, so there is nothing to look at. Set OVERLANDER_CASSANDRA_"
+                f"{what.upper()} (or cassandra.{what} in overlander.toml), or start the sandbox with "
+                "`overlander sandbox up`."
+            )
+        with _border(_where(settings)):
+            cluster = _cluster(settings)
+            try:
+                session = cluster.connect()
+                _check_schema(cluster, settings)
+                return cls(cluster, session, settings)
+            except BaseException:
+                cluster.shutdown()
+                raise
+
+    def close(self) -> None:
+        """Close the session."""
+        self._cluster.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def look(self, chip: Chip, algorithm: str) -> Look:
+        """Count a chip's rows: one aggregate over its partition, about 40 ms of a server's time when full."""
+        row = self._one(self._look, (chip.x, chip.y, algorithm))
+        return Look(
+            at=datetime.now(UTC),
+            ticketed=row.records > 0,
+            pixels=row.pixels,
+            some_good=row.best is True,
+            some_failed=row.worst is False,
+            first_produced=row.first_produced,
+            last_produced=row.last_produced,
+            update_requested=row.chip_update_requested,
+        )
+
+    def head(self, chip: Chip, algorithm: str) -> tuple[bool, datetime | None]:
+        """Return whether the chip's partition exists, and its `chip_update_requested`: under a millisecond."""
+        row = self._one(self._head, (chip.x, chip.y, algorithm))
+        return (False, None) if row is None else (True, row.chip_update_requested)
+
+    def last_pixel(self, chip: Chip, algorithm: str) -> datetime | None:
+        """Return when the pixel that the worker writes last was produced; None while it is not written."""
+        row = self._one(self._pixel, (chip.x, chip.y, algorithm, *chip.last_pixel))
+        return None if row is None or row.result_ok is None else row.result_produced
+
+    def pixels(self, chip: Chip, algorithm: str) -> list[Pixel]:
+        """Read every pixel's `result_ok` and `result_produced`, about 90 ms; rows off the lattice left out."""
+        with _border(self._where):
+            rows = self._session.execute(self._pixels, (chip.x, chip.y, algorithm))
+            return [
+                Pixel(position, row.result_ok, row.result_produced)
+                for row in rows
+                if row.result_ok is not None and (position := chip.position_of(row.x, row.y)) is not None
+            ]
+
+    def pages(
+        self, chip: Chip, algorithm: str, row_bytes: float = FIRST_ROW_BYTES
+    ) -> Iterator[tuple[list[dict[str, Any]], float]]:
+        """Stream a chip's rows, ordered by x and y, a page of about `PAGE_BYTES` at a time.
+
+        The next page is under way while the caller works on this one, never more than one.
+
+        Args:
+            chip, algorithm: the partition.
+            row_bytes: mean size of a row as far as known; each page is sized by the rows seen before it.
+
+        Yields:
+            The rows as dictionaries in the order of `COLUMNS`, and the seconds the page took to arrive.
+        """
+        bound = self._rows.bind((chip.x, chip.y, algorithm))
+        with _border(self._where):
+            bound.fetch_size = rows_a_page(row_bytes)
+            asked = time.monotonic()
+            future = self._session.execute_async(bound, execution_profile=_ROWS)
+            while future is not None:
+                page = future.result()
+                rows, took = page.current_rows, time.monotonic() - asked
+                future = None
+                if page.paging_state:
+                    bound.fetch_size = rows_a_page(_mean_bytes(rows))
+                    asked = time.monotonic()
+                    future = self._session.execute_async(
+                        bound, execution_profile=_ROWS, paging_state=page.paging_state
+                    )
+                del page
+                yield rows, took
+
+    def _prepare(self, statement: str) -> PreparedStatement:
+        return self._session.prepare(statement)
+
+    def _one(self, statement: PreparedStatement, values: Sequence[Any]) -> Any:
+        with _border(self._where):
+            return self._session.execute(statement, values).one()
+
+
+def rows_a_page(row_bytes: float) -> int:
+    """Return how many rows of a mean size make a page of `PAGE_BYTES`, within 100 and 5,000."""
+    return max(100, min(5_000, int(PAGE_BYTES / max(row_bytes, 1))))
+
+
+def _mean_bytes(rows: Sequence[dict[str, Any]]) -> float:
+    """Return the mean size of rows: their two long texts, and 200 bytes for the ten short columns."""
+    texts = sum(len(row["result"] or "") + len(row["inputs_url"] or "") for row in rows)
+    return texts / max(len(rows), 1) + 200
+
+
+def _where(settings: CassandraSettings) -> str:
+    return f"Cassandra at {', '.join(settings.hosts)} port {settings.port}"
+
+
+def _cluster(settings: CassandraSettings) -> Cluster:
+    policy = (
+        DCAwareRoundRobinPolicy(local_dc=settings.local_datacenter)
+        if settings.local_datacenter
+        else RoundRobinPolicy()
+    )
+
+    def profile(**how: Any) -> ExecutionProfile:
+        return ExecutionProfile(
+            load_balancing_policy=TokenAwarePolicy(policy),
+            consistency_level=ConsistencyLevel.name_to_value[settings.consistency],
+            request_timeout=settings.request_timeout_s,
+            **how,
+        )
+
+    password = settings.password.get_secret_value() if settings.password else ""
+    return Cluster(
+        settings.hosts,
+        port=settings.port,
+        auth_provider=PlainTextAuthProvider(settings.username, password) if settings.username else None,
+        ssl_context=_tls(settings) if settings.tls else None,
+        connect_timeout=settings.connect_timeout_s,
+        control_connection_timeout=settings.connect_timeout_s,
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile(), _ROWS: profile(row_factory=dict_factory)},
+    )
+
+
+def _tls(settings: CassandraSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca)
+        context.check_hostname = settings.tls_check_hostname
+        if settings.tls_certificate:
+            context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise BadInput(
+            f"The TLS certificates for Cassandra cannot be read: {error}. Check OVERLANDER_CASSANDRA_TLS_CA, "
+            "_TLS_CERTIFICATE and _TLS_KEY."
+        ) from error
+    return context
+
+
+def _check_schema(cluster: Cluster, settings: CassandraSettings) -> None:
+    keyspace = cluster.metadata.keyspaces.get(settings.keyspace)
+    if keyspace is None:
+        raise SchemaMismatch(
+            f"{_where(settings)} has no keyspace {settings.keyspace!r} that this user may see. Check "
+            "OVERLANDER_CASSANDRA_KEYSPACE."
+        )
+    table = keyspace.tables.get(settings.table)
+    if table is None:
+        raise SchemaMismatch(
+            f"Keyspace {settings.keyspace!r} at {_where(settings)} has no table {settings.table!r}. Check "
+            "OVERLANDER_CASSANDRA_KEYSPACE and OVERLANDER_CASSANDRA_TABLE."
+        )
+    for name, kind in COLUMNS.items():
+        column = table.columns.get(name)
+        found = "missing" if column is None else f"of type {column.cql_type}"
+        if column is None or column.cql_type != kind:
+            raise SchemaMismatch(
+                f"Column {name} of {settings.keyspace}.{settings.table} at {_where(settings)} is {found}; it "
+                f"should be of type {kind}. Is it the table of the change-results service?"
+            )
+
+
+@contextlib.contextmanager
+def _border(where: str) -> Iterator[None]:
+    """Turn the driver's exceptions into ours, here and nowhere else."""
+    try:
+        yield
+    except (DriverException, NoHostAvailable, RequestExecutionException, OSError) as error:
+        raise _ours(error, where) from error
+
+
+def _ours(error: Exception, where: str) -> OverlanderError:
+    causes = list(error.errors.values()) if isinstance(error, NoHostAvailable) else [error]
+    for cause in causes:
+        if isinstance(cause, AuthenticationFailed | Unauthorized):
+            return CredentialsRefused(
+                f"{where} refuses this user: {_words(cause)}. Check OVERLANDER_CASSANDRA_USERNAME and "
+                "OVERLANDER_CASSANDRA_PASSWORD, and that the user may read the table."
+            )
+    if isinstance(error, InvalidRequest):
+        return SchemaMismatch(f"{where} does not accept a query: {_words(error)}. Is it the change-results table?")
+    if any(isinstance(cause, OverloadedErrorMessage) for cause in causes):
+        return ThrottledError(
+            f"{where} says it is overloaded. Running again later will help; "
+            "OVERLANDER_CASSANDRA_QUERIES_IN_FLIGHT lowers the load."
+        )
+    if isinstance(error, OperationTimedOut | ReadTimeout):
+        return ServiceTimedOut(
+            f"{where} did not answer in time. Running again later will help; lower "
+            "OVERLANDER_CASSANDRA_QUERIES_IN_FLIGHT if it is busy."
+        )
+    if isinstance(error, Unavailable):
+        return ServiceAway(
+            f"{where} has too few replicas up for this consistency: {_words(error)}. Run again when its nodes "
+            "are back."
+        )
+    return ServiceAway(
+        f"{where} does not answer: {_words(causes[0] if causes else error)}. Check that it is up, and "
+        "OVERLANDER_CASSANDRA_HOSTS and _PORT."
+    )
+
+
+def _words(error: object) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".")

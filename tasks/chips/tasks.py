@@ -1,0 +1,76 @@
+"""The stages as Prefect tasks: every retry and every timeout is declared here.
+
+A task takes a row of chips. Inside it each chip has its own limit (the Cassandra client's request timeout) and
+its own outcome; a retry of the row does only what is left of it. So the declared timeout is a backstop and no
+more: Prefect cannot interrupt a thread that waits for a socket.
+"""
+
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task, exponential_backoff
+
+from tasks.chips import export as export_stage
+from tasks.chips import survey as survey_stage
+from tasks.chips.campaign import Campaign, site_of
+from tasks.chips.export import ExportTally
+from tasks.chips.grid import Chip
+from tasks.chips.survey import Surveyed
+from tasks.errors import TransientError
+
+ROW_TIMEOUT_S = 1800
+"""Fifty chips at the Cassandra client's limit of 30 s, one after the other, and some rest."""
+
+
+def is_transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Retry what may succeed later, and nothing else."""
+    del task, task_run
+    return isinstance(state.result(raise_on_failure=False), TransientError)
+
+
+@task(
+    name="survey",
+    task_run_name="{campaign.tile.name} survey {where}",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=5),
+    retry_jitter_factor=0.3,
+    retry_condition_fn=is_transient,
+    timeout_seconds=ROW_TIMEOUT_S,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def survey_row(campaign: Campaign, where: str, chips: list[Chip]) -> Surveyed:
+    """Look at a row of chips and write down where they stand.
+
+    Args:
+        campaign: the run's campaign, open in this process.
+        where: the row, for people.
+        chips: its chips.
+    """
+    del where
+    return survey_stage.survey(site_of(campaign), chips)
+
+
+@task(
+    name="export",
+    task_run_name="{campaign.tile.name} export {where}",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=5),
+    retry_jitter_factor=0.3,
+    retry_condition_fn=is_transient,
+    timeout_seconds=ROW_TIMEOUT_S,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def export_row(campaign: Campaign, where: str, surveyed: Surveyed) -> ExportTally:
+    """Save those chips of a surveyed row that are home.
+
+    Args:
+        campaign: the run's campaign, open in this process.
+        where: the row, for people.
+        surveyed: the row's survey.
+    """
+    del where
+    return export_stage.export(site_of(campaign), surveyed.chips)

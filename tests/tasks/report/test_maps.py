@@ -1,0 +1,221 @@
+"""Tests of the map of a tile, of its palette and of the counts beside it."""
+
+import io
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+
+import pytest
+from PIL import Image
+
+from tasks.chips.grid import REGIONS, Chip, Tile, Window, parse_window, row_column
+from tasks.report.chips import ChipLine, count_states
+from tasks.report.maps import frame_of, tile_map
+from tasks.report.palette import HATCHES, STATE_LOOKS, hatch_repeats, ink_on
+
+TILE = Tile(REGIONS["conus"], 5, 3)
+CORNER = (TILE.x, TILE.y)
+STATES = list(STATE_LOOKS)
+
+# Machado, Oliveira and Fernandes, 2009: severity 1, linear RGB.
+SIGHTS = {
+    "normal": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "no red": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "no green": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "no blue": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+
+
+def line_of(chip: Chip, state: str) -> ChipLine:
+    row, column = row_column(chip, TILE)
+    return ChipLine(chip.x, chip.y, row, column, state, pixels=9_000, failed=1, missing=1_000)
+
+
+def lines_of(window: str) -> list[ChipLine]:
+    chips = [chip for row in parse_window(window).rows(TILE) for chip in row]
+    return [line_of(chip, STATES[index % len(STATES)]) for index, chip in enumerate(chips)]
+
+
+def picture(png: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(png)).convert("RGB")
+
+
+def rgb(colour: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(colour[1:]))
+
+
+def middle_of(line: ChipLine, lines: Sequence[ChipLine]) -> tuple[int, int]:
+    frame = frame_of(lines)
+    half = (frame.chip_px - 1) / 2
+    return int(frame.x_of(line.column) + half), int(frame.y_of(line.row) + half)
+
+
+# The map
+
+
+@pytest.mark.parametrize("window", ["0:4,0:4", "10:20,30:45", ":,:"])
+def test_the_middle_of_each_chip_has_the_colour_of_its_state(window: str) -> None:
+    lines = lines_of(window)
+    drawn = picture(tile_map(lines, "H05V03", CORNER))
+    strayed = [
+        line for line in lines if drawn.getpixel(middle_of(line, lines)) != rgb(STATE_LOOKS[line.state].colour)
+    ]
+    assert not strayed
+
+
+@pytest.mark.parametrize(
+    ("window", "size"),
+    [
+        (":,:", (1190, 946)),
+        ("0:4,0:4", (1160, 916)),
+        ("3,7", (960, 586)),
+        ("3,:", (1190, 586)),
+        (":,7", (960, 946)),
+    ],
+)
+def test_a_map_is_as_large_as_its_chips_need_and_at_most_1200_by_1000(window: str, size: tuple[int, int]) -> None:
+    png = tile_map(lines_of(window), "H05V03", CORNER)
+    assert Image.open(io.BytesIO(png)).format == "PNG"
+    assert picture(png).size == size
+    assert len(png) < 200_000
+
+
+def test_the_same_chips_give_the_same_bytes_without_date_or_program() -> None:
+    first, second = (tile_map(lines_of("0:4,0:4"), "H05V03", CORNER) for _ in range(2))
+    assert first == second
+    assert set(Image.open(io.BytesIO(first)).info) == {"dpi"}
+
+
+def test_a_chip_that_is_not_in_the_lines_stays_paper() -> None:
+    lines = lines_of("0:3,0:3")
+    drawn = picture(tile_map([line for line in lines if (line.row, line.column) != (1, 1)], "H05V03", CORNER))
+    assert drawn.getpixel(middle_of(lines[4], lines)) == (255, 255, 255)
+    assert drawn.getpixel(middle_of(lines[3], lines)) == rgb(STATE_LOOKS[lines[3].state].colour)
+
+
+def test_title_and_corner_are_part_of_the_picture() -> None:
+    lines = lines_of("0:4,0:4")
+    plain = tile_map(lines, "H05V03", CORNER)
+    assert tile_map(lines, "H05V04", CORNER) != plain
+    assert tile_map(lines, "H05V03", (TILE.x + 150_000, TILE.y)) != plain
+
+
+@pytest.mark.parametrize("title", ["costs $5 or $x^{$", "long " * 100, "", "two\nlines"])
+def test_no_title_breaks_a_map(title: str) -> None:
+    assert picture(tile_map(lines_of("3,7"), title, CORNER)).size == (960, 586)
+
+
+def test_a_map_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one chip"):
+        tile_map([], "H05V03", CORNER)
+
+
+def test_the_frame_begins_at_the_first_row_and_column_that_have_chips() -> None:
+    window = Window(10, 20, 30, 45)
+    frame = frame_of(lines_of(str(window)))
+    assert (frame.first_row, frame.rows, frame.first_column, frame.columns) == (10, 10, 30, 15)
+
+
+# The palette
+
+
+def test_any_two_states_differ_in_hatch_or_in_colour_to_every_kind_of_sight() -> None:
+    for (one, first), (two, second) in combinations(STATE_LOOKS.items(), 2):
+        if first.hatch == second.hatch:
+            for sight in SIGHTS:
+                assert distance(first.colour, second.colour, sight) > 0.1, (one, two, sight)
+
+
+def test_neighbours_in_the_legend_differ_in_colour_to_every_kind_of_sight() -> None:
+    for (one, first), (two, second) in pairwise(STATE_LOOKS.items()):
+        for sight in SIGHTS:
+            assert distance(first.colour, second.colour, sight) > 0.05, (one, two, sight)
+
+
+def test_every_look_has_a_known_hatch_and_one_sentence_of_words() -> None:
+    for state, look in STATE_LOOKS.items():
+        assert look.hatch in HATCHES, state
+        assert look.words.endswith("."), state
+        assert look.words.count(".") == 1, state
+
+
+def test_hatches_leave_the_middle_of_a_square_free() -> None:
+    assert {hatch_repeats(side) % 2 for side in range(10, 200)} == {1}
+    for hatch, strokes in HATCHES.items():
+        for x1, y1, x2, y2 in strokes:
+            assert abs((x1 + x2) / 2 - 0.5) + abs((y1 + y2) / 2 - 0.5) >= 0.25, hatch
+
+
+@pytest.mark.parametrize(
+    ("colour", "ink"), [("#ffffff", "#000000"), ("#000000", "#ffffff"), ("#6b0f3a", "#ffffff")]
+)
+def test_ink_is_dark_on_light_and_light_on_dark(colour: str, ink: str) -> None:
+    assert ink_on(colour, 1) == ink
+    assert ink_on(colour, 0) == colour
+
+
+def test_words_on_a_chip_are_readable_on_its_colour() -> None:
+    """WCAG 2.2, 1.4.3: a contrast of at least 4.5."""
+    for state, look in STATE_LOOKS.items():
+        dark, light = sorted((luminance(look.colour), luminance(ink_on(look.colour, 0.95))))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, state
+
+
+# The counts
+
+
+def test_every_state_is_counted_in_order_even_when_no_chip_is_in_it() -> None:
+    lines = [
+        line_of(TILE.chip(0, 0), "queued"),
+        line_of(TILE.chip(0, 1), "queued"),
+        line_of(TILE.chip(0, 2), "flawed"),
+    ]
+    counts = count_states(lines)
+    assert list(counts) == [
+        "complete",
+        "flawed",
+        "no_data",
+        "incomplete",
+        "stalled",
+        "running",
+        "queued",
+        "stale",
+        "uncertain",
+        "unrequested",
+        "quarantined",
+        "unknown",
+    ]
+    assert {state: count for state, count in counts.items() if count} == {"flawed": 1, "queued": 2}
+
+
+def test_a_state_that_no_report_knows_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        count_states([line_of(TILE.chip(0, 0), "lost")])
+
+
+def linear(colour: str) -> list[float]:
+    parts = [part / 255 for part in rgb(colour)]
+    return [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+
+
+def luminance(colour: str) -> float:
+    red, green, blue = linear(colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def distance(first: str, second: str, sight: str) -> float:
+    """Distance in Oklab (Ottosson, 2020); black to white is 1."""
+    points = []
+    for colour in (first, second):
+        seen = [max(0, sum(a * b for a, b in zip(row, linear(colour), strict=True))) for row in SIGHTS[sight]]
+        red, green, blue = seen
+        long = (0.4122214708 * red + 0.5363325363 * green + 0.0514459929 * blue) ** (1 / 3)
+        medium = (0.2119034982 * red + 0.6806995451 * green + 0.1073969566 * blue) ** (1 / 3)
+        short = (0.0883024619 * red + 0.2817188376 * green + 0.6299787005 * blue) ** (1 / 3)
+        points.append(
+            (
+                0.2104542553 * long + 0.7936177850 * medium - 0.0040720468 * short,
+                1.9779984951 * long - 2.4285922050 * medium + 0.4505937099 * short,
+                0.0259040371 * long + 0.7827717662 * medium - 0.8086757660 * short,
+            )
+        )
+    return float(sum((a - b) ** 2 for a, b in zip(*points, strict=True)) ** 0.5)
