@@ -15,7 +15,8 @@ import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
@@ -46,7 +47,7 @@ SCHEMA = (
 _MEMORY_BYTES = (
     1_500_000_000  # what a node may take before the machine suffers: 512 MB of heap, and as much beside
 )
-_READY_WITHIN_S = 120.0  # seven seconds on a machine at rest
+_READY_WITHIN_S = 180.0  # eight seconds on a machine at rest
 _STOPPED_WITHIN_S = 20.0
 _FAST_ALONE = (
     # A node with nobody to wait for: seven seconds instead of 44.
@@ -160,9 +161,14 @@ def up(folder: Path, jars: Path, *, nodes: int = 1, fresh: bool = False) -> Node
         if status(folder) is None:
             class_path = download(jars)
             _check_memory(nodes)
+            joined = _home(folder, cluster.hosts[-1]).exists()
             for host in cluster.hosts:
-                supervise.up(_program(folder, cluster, host, class_path))
-                if nodes > 1 and host == cluster.hosts[0]:
+                program = _program(folder, cluster, host, class_path)
+                if joined and nodes > 1 and host == cluster.hosts[0]:
+                    # Logins are read at QUORUM: nobody gets in before a second node is there.
+                    program = replace(program, ready=partial(_listens, host, cluster.port))
+                supervise.up(program)
+                if not joined and nodes > 1 and host == cluster.hosts[0]:
                     _spread_logins(node, nodes)
         _create_tables(node)
         return node
@@ -173,8 +179,8 @@ def down(folder: Path) -> bool:
     if not folder.exists():
         return False
     with supervise.locked(folder):
-        stopped = [supervise.down(home, _STOPPED_WITHIN_S) for home in reversed(_homes(folder))]
-        return any(stopped)
+        with ThreadPoolExecutor(max_workers=3) as threads:
+            return any(list(threads.map(lambda home: supervise.down(home, _STOPPED_WITHIN_S), _homes(folder))))
 
 
 def status(folder: Path) -> Node | None:
@@ -334,14 +340,20 @@ def _yaml(home: Path, cluster: _Cluster, host: str) -> str:
 
 def _answers(node: Node) -> bool:
     """Return whether the node lets its superuser in."""
-    with contextlib.suppress(OSError):
-        socket.create_connection((node.hosts[0], node.port), timeout=2).close()
+    if _listens(node.hosts[0], node.port):
         with (
             contextlib.suppress(NoHostAvailable, DriverException),
             _quiet_driver(),
             session(node, keyspace=None, timeout_s=10),
         ):
             return True
+    return False
+
+
+def _listens(host: str, port: int) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection((host, port), timeout=2).close()
+        return True
     return False
 
 

@@ -28,7 +28,7 @@ REQUESTED = datetime(2026, 3, 1, 6, tzinfo=UTC)
 
 _CHIP_M, _PIXEL_M, _SIDE = 3000, 30, 100
 _MS_A_PIXEL = 40
-_BATCH_BYTES = 40_000  # measured: 20 kB and 60 kB are slower
+_BATCH_BYTES = 40_000  # 20 kB costs half as much processor again, 100 kB saves nothing
 _BATCHES_IN_FLIGHT = 8
 
 

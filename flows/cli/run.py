@@ -32,7 +32,7 @@ def run_tile(mode: str, parameters: dict[str, Any]) -> dict[str, Any]:
     with leave_promptly(), live_progress(f"{parameters['tile']} {mode}"):
         from flows.tile import tile_campaign
 
-        state = tile_campaign(mode=mode, **parameters, return_state=True)  # type: ignore[call-overload]
+        state = tile_campaign(mode=mode, **parameters, return_state=True)
         ended = state.result(raise_on_failure=False)
     if isinstance(ended, Exception):
         raise ended

@@ -116,6 +116,7 @@ def _line(tile: Tile, chip: Chip, record: Record | None, file: Saved | None) -> 
         update_requested=record.look.update_requested,
         file=str(file.file) if file is not None and file.file is not None and current else None,
         reason=file.problem if file is not None and _is_stuck(record, file) else record.reason,
+        since=record.since,
     )
 
 

@@ -162,9 +162,7 @@ def _keep(ledger: Ledger, held: Lease, ttl_s: float, released: threading.Event) 
 
 def _renew(connection: Connection, name: str, ttl_s: float) -> None:
     now = database_clock(connection)
-    connection.execute(
-        update(leases).where(leases.c.name == name).values(renewed_at=now, expires_at=now + ttl_s)
-    )
+    connection.execute(update(leases).where(leases.c.name == name).values(renewed_at=now, expires_at=now + ttl_s))
 
 
 def _release(connection: Connection, name: str) -> None:

@@ -226,9 +226,7 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
         return
     statement = _INSERTS[connection.dialect.name](table)
     named = {name: statement.excluded[name] for name in rows[0] if not table.c[name].primary_key}
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=named), rows
-    )
+    connection.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=named), rows)
 
 
 _NETWORK_DISK = re.compile(
@@ -352,9 +350,7 @@ def _refuse_network_disk(path: Path) -> None:
     """
     resolved = path.resolve()
     above = [disk for disk in psutil.disk_partitions(all=True) if resolved.is_relative_to(disk.mountpoint)]
-    above.sort(
-        key=lambda disk: len(disk.mountpoint)
-    )  # stable: of equal mount points the last hides the others
+    above.sort(key=lambda disk: len(disk.mountpoint))  # stable: a later mount hides an equal one
     if above and _NETWORK_DISK.fullmatch(above[-1].fstype):
         raise LedgerUnusable(
             f"The ledger {path} lies on a network disk ({above[-1].fstype} at {above[-1].mountpoint}), where "

@@ -20,6 +20,7 @@ class ChipLine:
         update_requested: `chip_update_requested`, the service's clock.
         file: where its results were saved, as a report should show it.
         reason: why it is in its state, in a sentence; may be empty.
+        since: when we first saw it in its state, our clock; files leave it out, so that they stay as they are.
     """
 
     chip_x: int
@@ -33,6 +34,7 @@ class ChipLine:
     update_requested: datetime | None = None
     file: str | None = None
     reason: str = ""
+    since: datetime | None = None
 
 
 def count_states(lines: Iterable[ChipLine]) -> dict[str, int]:

@@ -69,7 +69,7 @@ def hold(path: Path, pipe: Pipe) -> None:
 @pytest.fixture
 def holder(ledger: Ledger) -> Iterator[tuple[BaseProcess, Pipe]]:
     here, there = spawn.Pipe()
-    process = spawn.Process(target=hold, args=(ledger.path, there))
+    process = spawn.Process(target=hold, args=(ledger.path, there), daemon=True)
     process.start()
     assert here.poll(LIMIT_S)
     assert here.recv() == "held"
@@ -240,12 +240,11 @@ def test_of_four_processes_that_claim_the_same_names_each_name_has_one_holder(tm
     names = [f"tile LCMAP H05V{v:02}" for v in range(50)]
     together, claims = spawn.Barrier(4), spawn.SimpleQueue()
     arguments = (tmp_path / "ledger.sqlite", names, together, claims)
-    processes = [spawn.Process(target=claim_all, args=arguments) for _ in range(4)]
+    processes = [spawn.Process(target=claim_all, args=arguments, daemon=True) for _ in range(4)]
     for process in processes:
         process.start()
-    claimed = [claims.get() for _ in processes]
     for process in processes:
         process.join(LIMIT_S)
 
     assert [process.exitcode for process in processes] == [0, 0, 0, 0]
-    assert sorted(name for names_of_one in claimed for name in names_of_one) == names
+    assert sorted(name for _ in processes for name in claims.get()) == names

@@ -164,7 +164,7 @@ def write_and_wait_for_the_end(path: Path, pipe: Pipe) -> None:
 
 def test_a_row_is_there_after_its_writer_was_killed(path: Path) -> None:
     here, there = spawn.Pipe()
-    writer = spawn.Process(target=write_and_wait_for_the_end, args=(path, there))
+    writer = spawn.Process(target=write_and_wait_for_the_end, args=(path, there), daemon=True)
     writer.start()
     try:
         assert here.poll(LIMIT_S)
@@ -184,7 +184,9 @@ def open_at_once(path: Path, start: Barrier, number: int) -> None:
 
 def test_four_processes_open_a_new_ledger_at_once(path: Path) -> None:
     start = spawn.Barrier(4)
-    processes = [spawn.Process(target=open_at_once, args=(path, start, number)) for number in range(4)]
+    processes = [
+        spawn.Process(target=open_at_once, args=(path, start, number), daemon=True) for number in range(4)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -277,9 +279,7 @@ def test_a_missing_ledger_is_not_made_for_who_only_reads(path: Path) -> None:
     assert not path.parent.exists()
 
 
-def test_a_ledger_locked_for_too_long_is_a_transient_error(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ledger_locked_for_too_long_is_a_transient_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "BUSY_TIMEOUT_S", 0)
     with Ledger.open(path) as ledger:
         other = sqlite3.connect(path, isolation_level=None)
