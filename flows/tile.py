@@ -121,7 +121,8 @@ def _run(place: Site, mode: Mode, chips_per_task: int) -> State[dict[str, Any]]:
             if mode != "count":
                 exported = list(exporting.map(export_row, given | {"surveyed": surveyed}))
             stages = [*surveyed, *exported]
-            for done, _ in enumerate(as_completed(stages), start=1):
+            for done, future in enumerate(as_completed(stages), start=1):
+                future.wait()  # as_completed alone leaves `future.state` as it was
                 bar.show(done, len(stages))
         except BaseException:
             place.stopping.set()

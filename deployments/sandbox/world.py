@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from deployments import server
 from deployments.sandbox import cassandra, seed
 from deployments.sandbox.cassandra import Node
 from tasks.settings import state_folder
+
+ALGORITHM = seed.ALGORITHM
+"""The algorithm whose results the sandbox holds."""
 
 JARS_VARIABLE = "OVERLANDER_SANDBOX_JARS"
 """Environment variable that names another folder for the jars, so that several sandboxes share them."""
@@ -32,13 +36,13 @@ def up(*, report: Callable[[str], None], fresh: bool = False) -> Node:
     if fresh:
         report("Wiping the sandbox's table and ledger.")
         cassandra.down(folder / "cassandra")
-        for ledger in folder.glob("ledger.sqlite*"):
-            ledger.unlink(missing_ok=True)
+        for file in folder.glob(f"{ledger_file().name}*"):
+            file.unlink(missing_ok=True)
     report("Starting Cassandra (some 10 s; the first time 66 MB are downloaded as well).")
-    node = cassandra.up(folder / "cassandra", jars, fresh=fresh)
+    started = cassandra.up(folder / "cassandra", jars, fresh=fresh)
     report(f"Seeding tile {seed.TILE} (some 40 s the first time).")
-    seed.seed(node)
-    return node
+    seed.seed(started)
+    return started
 
 
 def down() -> bool:
@@ -48,14 +52,34 @@ def down() -> bool:
 
 def status() -> dict[str, Any]:
     """Return where each part of the sandbox is, None for a part that does not run; JSON values only."""
-    node = cassandra.status(_folder() / "cassandra")
+    running = node()
     running_server = server.status()
     return {
-        "cassandra": {**asdict(node), "hosts": list(node.hosts)} if node else None,
+        "cassandra": {**asdict(running), "hosts": list(running.hosts)} if running else None,
         "service_url": None,
         "wps_url": None,
         "prefect_api_url": running_server.api_url if running_server else None,
     }
+
+
+def node() -> Node | None:
+    """Return where the sandbox's table is, None when it is not up."""
+    return cassandra.status(_folder() / "cassandra")
+
+
+def ledger_file() -> Path:
+    """Return the sandbox's own ledger: what is learnt on made-up chips stays apart from real campaigns."""
+    return _folder() / "ledger.sqlite"
+
+
+def renew_one() -> None:
+    """Ask for one complete chip again, as someone else's refresh=true does: the next look finds it stale."""
+    running = node()
+    if running is not None:
+        chip = next(chip for chip in seed.SEEDED if chip.kind == "complete")
+        with cassandra.session(running) as connected:
+            when = chip.requested + timedelta(days=30)
+            seed.request_again(connected, chip.chip_x, chip.chip_y, ALGORITHM, when)
 
 
 def jars_folder() -> Path:

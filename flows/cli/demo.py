@@ -15,11 +15,12 @@ def demo(
     """Run a small campaign against a real Cassandra on this machine; run it again and nothing changes."""
     from deployments.sandbox import world
 
+    console.say("Overlander's demo: the north-west corner of tile H05V03, 16 chips of 100 x 100 pixels.")
+    node = world.up(report=console.say)
     for name in [name for name in os.environ if name.startswith("OVERLANDER_CASSANDRA_")]:
         del os.environ[name]  # the demo never touches services that the settings name
-    console.say("Overlander's demo: the north-west corner of tile H05V03, 16 chips of 100 x 100 pixels.")
-    world.up(report=console.say)
-    options.settle(algorithm=world.ALGORITHM, ledger=world.ledger_file(), out=out)
+    options.use_sandbox(node)
+    options.settle(algorithm=world.ALGORITHM, ledger=world.ledger_file(), keyspace=node.keyspace, out=out)
 
     console.say("\n1. A first look: which chips are there?")
     _tile("count")

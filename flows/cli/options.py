@@ -3,9 +3,12 @@
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from deployments.sandbox.cassandra import Node
 
 
 class RegionName(StrEnum):
@@ -79,23 +82,26 @@ def settle(
     _set("OVERLANDER_OUT", out)
     _set("OVERLANDER_CASSANDRA_HOSTS", hosts)
     _set("OVERLANDER_CASSANDRA_KEYSPACE", keyspace)
-    settings = load_settings()
-    if settings.cassandra.hosts:
+    if load_settings().cassandra.hosts or (node := world.node()) is None:
         return None
-    node = world.node()
-    if node is None:
-        return None
-    _set("OVERLANDER_CASSANDRA_HOSTS", ",".join(node.hosts))
-    _set("OVERLANDER_CASSANDRA_PORT", node.port)
-    _set("OVERLANDER_CASSANDRA_USERNAME", node.username)
-    _set("OVERLANDER_CASSANDRA_PASSWORD", node.password)
-    if settings.cassandra.keyspace is None:
-        _set("OVERLANDER_CASSANDRA_KEYSPACE", node.keyspace)
-    if settings.algorithm is None:
-        _set("OVERLANDER_ALGORITHM", world.ALGORITHM)
-    if settings.ledger is None:
-        _set("OVERLANDER_LEDGER", world.ledger_file())
+    use_sandbox(node)
     return f"No Cassandra is set: using the sandbox at {', '.join(node.hosts)} port {node.port}."
+
+
+def use_sandbox(node: "Node") -> None:
+    """Point this process and its children at the sandbox, its algorithm and its ledger where none are set."""
+    from deployments.sandbox import world
+
+    for name, value in {
+        "CASSANDRA_HOSTS": ",".join(node.hosts),
+        "CASSANDRA_PORT": node.port,
+        "CASSANDRA_USERNAME": node.username,
+        "CASSANDRA_PASSWORD": node.password,
+    }.items():
+        _set(f"OVERLANDER_{name}", value)
+    os.environ.setdefault("OVERLANDER_CASSANDRA_KEYSPACE", node.keyspace)
+    os.environ.setdefault("OVERLANDER_ALGORITHM", world.ALGORITHM)
+    os.environ.setdefault("OVERLANDER_LEDGER", str(world.ledger_file()))
 
 
 def _set(name: str, value: object) -> None:

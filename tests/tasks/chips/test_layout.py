@@ -48,9 +48,7 @@ def test_an_absolute_template_below_the_output_folder_works(tmp_path: Path) -> N
         ("{}_{x}_{y}.json", "unknown fields"),
     ],
 )
-def test_a_template_that_would_lose_or_misplace_a_file_is_refused(
-    template: str, why: str, tmp_path: Path
-) -> None:
+def test_a_template_that_would_lose_or_misplace_a_file_is_refused(template: str, why: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=why):
         checked_layout(tmp_path, template, TILE, ALGORITHM)
 
