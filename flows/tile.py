@@ -23,6 +23,7 @@ from tasks.chips.report import Standing, standing, write_files
 from tasks.chips.survey import Surveyed
 from tasks.chips.tasks import export_row, survey_row
 from tasks.errors import LeaseHeld
+from tasks.files import check_writable
 from tasks.ledger.chips import TileNote, note_rate, saved, use_tile
 
 Mode = Literal["run", "count", "export"]
@@ -50,7 +51,7 @@ def tile_campaign(
     failed_pixels: FailedPixels = "keep",
     recount: bool = False,
     campaign: str | None = None,
-    chips_per_task: Annotated[int, Field(ge=1, le=2500)] = 50,
+    chips_per_task: Annotated[int, Field(ge=1, le=50)] = 50,
 ) -> State[dict[str, Any]]:
     """Bring a tile of change-detection results home, as far as looking and saving goes.
 
@@ -145,6 +146,7 @@ def _check_output(place: Site) -> None:
     work = place.campaign
     with place.ledger.read() as ledger:
         known = {file.file for file in saved(ledger, place.ground, work.layout.root).values() if file.file}
+    check_writable(work.layout.folder(work.tile, work.algorithm))
     refuse_foreign_files(work.layout, work.tile, work.algorithm, work.chips, known)
 
 

@@ -15,6 +15,7 @@ from cassandra.cluster import ResponseFuture, Session
 from cassandra.query import BatchStatement, BatchType
 
 from deployments.sandbox.cassandra import Node, session
+from tasks.chips.grid import CHIP_M, PIXEL_M, Chip
 
 Kind = Literal["complete", "flawed", "no_data", "incomplete", "queued", "unrequested"]
 Pixel = tuple[int, int]
@@ -26,7 +27,6 @@ FAILED_RESULT = "Exception running ccd.detect: Singular matrix"
 REQUESTED = datetime(2026, 3, 1, 6, tzinfo=UTC)
 """When the first chip was requested; each next one a minute later."""
 
-_CHIP_M, _PIXEL_M, _SIDE = 3000, 30, 100
 _MS_A_PIXEL = 40
 _BATCH_BYTES = 40_000  # 20 kB costs half as much processor again, 100 kB saves nothing
 _BATCHES_IN_FLIGHT = 8
@@ -43,12 +43,12 @@ class SeededChip:
     @property
     def chip_x(self) -> int:
         """Left edge, metres."""
-        return TILE_UPPER_LEFT[0] + _CHIP_M * self.column
+        return TILE_UPPER_LEFT[0] + CHIP_M * self.column
 
     @property
     def chip_y(self) -> int:
         """Upper edge, metres."""
-        return TILE_UPPER_LEFT[1] - _CHIP_M * self.row
+        return TILE_UPPER_LEFT[1] - CHIP_M * self.row
 
     @property
     def requested(self) -> datetime:
@@ -110,12 +110,6 @@ def shipped_results() -> list[str]:
     return (resources.files("deployments.sandbox") / "pyccd-results.jsonl").read_text().splitlines()
 
 
-def pixels_of(chip_x: int, chip_y: int) -> list[Pixel]:
-    """Return the chip's 10,000 pixels (x, y) in the worker's order: x eastwards, for each y southwards."""
-    offsets = range(0, _CHIP_M, _PIXEL_M)
-    return [(chip_x + east, chip_y - south) for east in offsets for south in offsets]
-
-
 def rows_of(
     chip_x: int,
     chip_y: int,
@@ -140,9 +134,9 @@ def rows_of(
     # The md5 of so few texts is computed once each, not 10,000 times.
     texts = [(text, hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()) for text in results]
     error = (FAILED_RESULT, hashlib.md5(FAILED_RESULT.encode(), usedforsecurity=False).hexdigest())
-    start = (chip_x * 7 + chip_y * 13) // _PIXEL_M
+    start = (chip_x * 7 + chip_y * 13) // PIXEL_M
     failed, missing = frozenset(failed), frozenset(missing)
-    for number, (x, y) in enumerate(pixels_of(chip_x, chip_y)):
+    for number, (x, y) in enumerate(Chip(chip_x, chip_y).pixels()):
         if (x, y) not in missing:
             ok = (x, y) not in failed
             result, md5 = texts[(start + number) % len(texts)] if ok else error
@@ -244,7 +238,7 @@ def inputs_url(chip_x: int, chip_y: int) -> str:
 
 
 def _write_seeded(connected: Session, chip: SeededChip, results: Sequence[str]) -> None:
-    pixels = pixels_of(chip.chip_x, chip.chip_y)
+    pixels = Chip(chip.chip_x, chip.chip_y).pixels()
     failed: Collection[Pixel] = ()
     missing: Collection[Pixel] = ()
     match chip.kind:

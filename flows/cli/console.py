@@ -60,10 +60,10 @@ def show_states(states: Mapping[str, int], title: str) -> None:
 
 def show_facts(title: str, facts: Mapping[str, Any]) -> None:
     """Show a person some facts, a line each."""
-    table = Table(title=title, title_justify="left", show_header=False)
+    say(f"{title}:")
+    width = max((len(name) for name in facts), default=0)
     for name, value in facts.items():
-        table.add_row(name, str(value))
-    err.print(table)
+        say(f"  {name.replace('_', ' '):{width}}  {value}")
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def demo(
     console.say(f"{summary['exported']:,} files written, {summary['kept']:,} kept.")
     if not summary["exported"]:
         console.say("Nothing was left to do: nothing has changed.")
-    console.show_facts("Made", {"chips": f"{out / '*'}", **summary["files"]})
+    console.show_facts("Made", {"folder": out.absolute(), **summary["files"]})
     console.say("Open the page in a browser. Then run the demo again: it changes nothing, and says so.")
     console.say("`overlander sandbox down` and `overlander server down` stop what it started.")
 

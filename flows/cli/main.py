@@ -51,8 +51,8 @@ def main() -> None:
         if _debug:
             raise
         console.paragraph(
-            f"Overlander failed in a way it does not know ({type(error).__name__}: {error}). Run the command again "
-            "with `overlander --debug ...` and send the traceback with a bug report."
+            f"Overlander failed in a way it does not know ({type(error).__name__}: {error}). Run it again "
+            "as `overlander --debug ...` and send the traceback with a bug report."
         )
         sys.exit(1)
 

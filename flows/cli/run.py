@@ -76,8 +76,8 @@ def prefect_api_set() -> str | None:
         return url  # it answers; whether it lets us in, Prefect's client tells
     except OSError as error:
         raise ServiceAway(
-            f"Prefect's API at {url} does not answer: {error}. Start it, correct PREFECT_API_URL, or unset that to "
-            "use a local server."
+            f"Prefect's API at {url} does not answer: {error}. Start it, correct PREFECT_API_URL, or unset that "
+            "to use a local server."
         ) from error
 
 

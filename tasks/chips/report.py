@@ -50,7 +50,7 @@ def standing(ledger: Connection, ground: Ground, tile: Tile, chips: Sequence[Chi
     """Return where some chips of a tile stand, by the ledger alone."""
     records = recall(ledger, ground)
     files = saved(ledger, ground, root)
-    lines = tuple(_line(tile, chip, records.get(chip), files.get(chip)) for chip in chips)
+    lines = tuple(_line(tile, chip, records.get(chip), files.get(chip), root) for chip in chips)
     states = count_states(lines)
     wanted = set(chips)
     stuck = sum(_is_stuck(record, files.get(chip)) for chip, record in records.items() if chip in wanted)
@@ -99,7 +99,7 @@ def write_files(ledger: Connection, ground: Ground, campaign: Campaign, found: S
     return paths
 
 
-def _line(tile: Tile, chip: Chip, record: Record | None, file: Saved | None) -> ChipLine:
+def _line(tile: Tile, chip: Chip, record: Record | None, file: Saved | None, root: Path) -> ChipLine:
     row, column = row_column(chip, tile)
     if record is None:
         return ChipLine(chip.x, chip.y, row, column, State.UNKNOWN.value, reason="Not looked at yet.")
@@ -114,10 +114,14 @@ def _line(tile: Tile, chip: Chip, record: Record | None, file: Saved | None) -> 
         failed=record.look.pixels if record.state == State.NO_DATA else len(record.failed),
         missing=len(record.missing),
         update_requested=record.look.update_requested,
-        file=str(file.file) if file is not None and file.file is not None and current else None,
+        file=_relative(file.file, root) if file is not None and file.file is not None and current else None,
         reason=file.problem if file is not None and _is_stuck(record, file) else record.reason,
         since=record.since,
     )
+
+
+def _relative(file: Path, folder: Path) -> str:
+    return Path(os.path.relpath(file, folder)).as_posix()
 
 
 def _is_stuck(record: Record, file: Saved | None) -> bool:
@@ -170,7 +174,7 @@ def _manifest(
             "chip_y": chip.y,
             "algorithm": algorithm,
             "state": records[chip].state.value if chip in records else State.UNKNOWN.value,
-            "file": Path(os.path.relpath(file.file, folder)).as_posix(),
+            "file": _relative(file.file, folder),
             "bytes": file.bytes,
             "sha256": file.sha256,
             "pixels": file.pixels,
