@@ -13,6 +13,7 @@ from deployments import supervise
 from deployments.sandbox import cassandra, seed, world
 from deployments.sandbox.cassandra import Node
 from deployments.sandbox.seed import ALGORITHM, SEEDED, SeededChip
+from tasks.chips.grid import Chip
 from tasks.errors import BadInput, PartMissing
 
 CHIP = (-1785585, 2834805)  # of the same tile, outside the seeded corner
@@ -94,7 +95,7 @@ def test_seeding_again_is_quick_and_changes_nothing_that_became_of_a_chip(seeded
 
 
 def test_a_chip_can_be_written_with_failed_and_missing_pixels_from_any_time_on(cassandra_node: Node) -> None:
-    pixels = seed.pixels_of(*CHIP)
+    pixels = Chip(*CHIP).pixels()
     produced_from = datetime(2025, 12, 31, 23, 59, 59, tzinfo=UTC)
     requested = datetime(2026, 1, 1, tzinfo=UTC)
     with cassandra.session(cassandra_node) as connected:
