@@ -1,0 +1,102 @@
+"""Survey and export against the notebook's way, on the same chips of the same node in the same run.
+
+The results are as long as real ones (4.4 kB a pixel on average). Run with `make bench`; docs/performance.md
+holds figures.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.sandbox import cassandra, seed
+from tasks.chips.grid import REGIONS, Chip, parse_window, tile_named
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1200)]
+
+HERE = Path(__file__).parent
+ALGORITHM = "lcmap-pyccd:benchmark"
+WINDOW = "20:23,20:24"
+SAVED = "20:21,20:24"
+TILE = tile_named("H05V03", REGIONS["conus"])
+
+
+def chips_of(window: str) -> list[Chip]:
+    return [chip for row in parse_window(window).rows(TILE) for chip in row]
+
+
+@pytest.fixture(scope="module")
+def full_node(cassandra_node: cassandra.Node) -> cassandra.Node:
+    """The session's node with twelve complete chips of real results."""
+    results = seed.shipped_results()
+    with cassandra.session(cassandra_node) as connected:
+        for chip in chips_of(WINDOW):
+            seed.write_chip(connected, chip.x, chip.y, results=results, algorithm=ALGORITHM)
+    return cassandra_node
+
+
+def run(program: str, what: str, job: dict[str, Any], node: cassandra.Node, ledger: Path) -> dict[str, Any]:
+    environment = os.environ | {
+        "PYTHONPATH": str(HERE.parent.parent),
+        "OVERLANDER_CASSANDRA_HOSTS": ",".join(node.hosts),
+        "OVERLANDER_CASSANDRA_PORT": str(node.port),
+        "OVERLANDER_CASSANDRA_USERNAME": node.username,
+        "OVERLANDER_CASSANDRA_PASSWORD": node.password,
+        "OVERLANDER_CASSANDRA_KEYSPACE": node.keyspace,
+        "OVERLANDER_LEDGER": str(ledger),
+        "OVERLANDER_EXPORT_PROCESSES": "2",
+    }
+    command = [sys.executable, str(HERE / program), what, json.dumps(job)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=True)
+    return dict(json.loads(done.stdout))
+
+
+def notebook(what: str, window: str, node: cassandra.Node, out: Path) -> dict[str, Any]:
+    out.mkdir(parents=True, exist_ok=True)
+    chips = [(chip.x, chip.y) for chip in chips_of(window)]
+    job = asdict(node) | {"algorithm": ALGORITHM, "chips": chips, "out": str(out)}
+    return run("notebook.py", what, job, node, out / "none")
+
+
+def ours(what: str, window: str, node: cassandra.Node, folder: Path) -> dict[str, Any]:
+    job = {"tile": TILE.name, "window": window, "algorithm": ALGORITHM, "out": str(folder / "out")}
+    return run("ours.py", what, job, node, folder / "ledger.sqlite")
+
+
+def test_a_second_survey_is_20_times_faster_and_sees_a_chip_requested_again(
+    full_node: cassandra.Node, tmp_path: Path
+) -> None:
+    baseline = notebook("count", WINDOW, full_node, tmp_path / "notebook")
+    first = ours("survey", WINDOW, full_node, tmp_path)
+    second = ours("survey", WINDOW, full_node, tmp_path)
+    chip = chips_of(WINDOW)[5]
+    with cassandra.session(full_node) as connected:
+        again = seed.REQUESTED + timedelta(days=1)
+        seed.request_again(connected, chip.x, chip.y, ALGORITHM, again)
+    third = ours("survey", WINDOW, full_node, tmp_path)
+    for name, took in (("notebook", baseline), ("first", first), ("second", second), ("third", third)):
+        print(f"\nsurvey of 12 chips, {name:9} {1000 * took['seconds'] / 12:8.1f} ms a chip", end="")
+    print(f"\nsecond survey: {first['seconds'] / second['seconds']:.0f} times faster than the first")
+    assert (first["counted"], second["counted"], third["counted"]) == (12, 0, 1)
+    assert first["seconds"] >= 20 * second["seconds"]
+
+
+def test_an_export_writes_ten_times_the_notebook_s_rows_a_second(
+    full_node: cassandra.Node, tmp_path: Path
+) -> None:
+    baseline = notebook("save", SAVED, full_node, tmp_path / "notebook")
+    export = ours("export", WINDOW, full_node, tmp_path)
+    rates = [took["rows"] / took["seconds"] for took in (baseline, export)]
+    print(f"\nnotebook {rates[0]:8,.0f} rows/s, {baseline['memory'] / 1e6:,.0f} MB resident")
+    print(f"ours     {rates[1]:8,.0f} rows/s, {export['memory']['parent'] / 1e6:,.0f} MB resident, ", end="")
+    print(
+        f"each child up to {export['memory']['child'] / 1e6:,.0f} MB; {rates[1] / rates[0]:.1f} times the rows/s"
+    )
+    assert export["rows"] == 120_000
+    assert rates[1] >= 10 * rates[0]
