@@ -5,9 +5,11 @@ its own outcome; a retry of the row does only what is left of it. So the declare
 more: Prefect cannot interrupt a thread that waits for a socket.
 """
 
+import logging
+from collections.abc import Mapping
 from typing import Any
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
@@ -30,6 +32,14 @@ def is_transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> 
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drop Prefect's warning, once a task run, of what this module's docstring says already."""
+    return "is running in a worker thread" not in str(record.msg)
+
+
+logging.getLogger("prefect.task_runs").addFilter(_is_news)
+
+
 @task(
     name="survey",
     task_run_name="{campaign.tile.name} survey {where}",
@@ -49,8 +59,9 @@ def survey_row(campaign: Campaign, where: str, chips: list[Chip]) -> Surveyed:
         where: the row, for people.
         chips: its chips.
     """
-    del where
-    return survey_stage.survey(site_of(campaign), chips)
+    found = survey_stage.survey(site_of(campaign), chips)
+    get_run_logger().info("%s: %s; %d counted", where, _words(found.states), found.counted)
+    return found
 
 
 @task(
@@ -72,5 +83,17 @@ def export_row(campaign: Campaign, where: str, surveyed: Surveyed) -> ExportTall
         where: the row, for people.
         surveyed: the row's survey.
     """
-    del where
-    return export_stage.export(site_of(campaign), surveyed.chips)
+    done = export_stage.export(site_of(campaign), surveyed.chips)
+    get_run_logger().info(
+        "%s: %d written, %d kept, %d changed meanwhile, %d not as their md5 says",
+        where,
+        done.exported,
+        done.kept,
+        done.changed,
+        done.problems,
+    )
+    return done
+
+
+def _words(states: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in states.items())
