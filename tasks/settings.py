@@ -15,6 +15,7 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -125,6 +126,11 @@ def load_settings() -> Settings:
             f"A setting is wrong: {faults}. Settings come from flags, from OVERLANDER_* variables and from "
             f"{SETTINGS_FILE}; correct it there."
         ) from None
+    except SettingsError as error:
+        raise BadInput(
+            f"A variable of the environment cannot be read: {error}. Set each value under a name of its own, for "
+            "example OVERLANDER_CASSANDRA_HOSTS."
+        ) from None
     except (OSError, ValueError) as error:  # tomllib's own errors are ValueErrors
         raise BadInput(f"{SETTINGS_FILE} cannot be read: {error}. Correct the file or move it away.") from None
 
@@ -139,8 +145,8 @@ def state_folder() -> Path:
 
 
 def _refuse_secrets_in_file() -> None:
-    source = TomlConfigSettingsSource(Settings)
-    if "password" in source().get("cassandra", {}):
+    cassandra = TomlConfigSettingsSource(Settings)().get("cassandra")
+    if isinstance(cassandra, dict) and "password" in cassandra:
         raise BadInput(
             f"{SETTINGS_FILE} holds a password. Take it out and set OVERLANDER_CASSANDRA_PASSWORD instead: "
             "files are copied, committed and mailed."
