@@ -156,7 +156,9 @@ def last_rate(ledger: Connection, source: str, what: str) -> float | None:
 def mean_row_bytes(ledger: Connection, source: str, algorithm: str) -> float | None:
     """Return the mean size of a row in the files saved so far; None when there are none."""
     written = select(func.sum(exports_table.c.bytes), func.sum(exports_table.c.pixels)).where(
-        exports_table.c.source == source, exports_table.c.algorithm == algorithm
+        exports_table.c.source == source,
+        exports_table.c.algorithm == algorithm,
+        exports_table.c.file.is_not(None),
     )
     size, rows = ledger.execute(written).one()
     return size / rows if rows else None
