@@ -89,6 +89,20 @@ def write_if_changed(path: Path, content: bytes) -> bool:
     return True
 
 
+def remove(path: Path) -> None:
+    """Remove a file that may be there.
+
+    Raises:
+        OutputUnusable: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except NotADirectoryError:
+        pass
+    except OSError as error:
+        raise unusable(path, error) from error
+
+
 def sha256_of(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
