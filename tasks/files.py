@@ -128,13 +128,20 @@ def sweep_parts(folder: Path) -> int:
     """Remove temporary files in `folder` whose writer is gone; return how many.
 
     A writer on this host is looked up by its process id; one on another host counts as gone after a day.
+
+    Raises:
+        OutputUnusable: the folder cannot be read, or is none.
     """
     swept = 0
-    with contextlib.suppress(FileNotFoundError):
+    try:
         for part in folder.iterdir():
             if (match := _PART.match(part.name)) and _abandoned(part, match["host"], int(match["pid"])):
                 part.unlink(missing_ok=True)
                 swept += 1
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise unusable(folder, error) from error
     return swept
 
 

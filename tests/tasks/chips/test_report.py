@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.chips.campaign import Campaign, tile_campaign_of
+from tasks.chips.campaign import Campaign
 from tasks.chips.export import wanted_file
-from tasks.chips.grid import PIXELS, Chip
+from tasks.chips.grid import PIXELS, REGIONS, Chip, parse_window, tile_named
+from tasks.chips.layout import Layout
 from tasks.chips.report import Standing, standing, write_files
 from tasks.chips.states import HOME, Look, Record, State
 from tasks.files import sha256_of
@@ -38,7 +39,8 @@ class Desk:
     ground: Ground
 
     def campaign(self, window: str = "0:2,0:2", **how: object) -> Campaign:
-        return tile_campaign_of("H05V03", window=window, algorithm=ALGORITHM, out=self.out, **how)
+        tile = tile_named("H05V03", REGIONS["conus"])
+        return Campaign(tile, parse_window(window), ALGORITHM, "a test", Layout(self.out), **how)
 
     def note(self, chip: Chip, state: State, failed: tuple[int, ...] = ()) -> None:
         """Note where a chip stands."""

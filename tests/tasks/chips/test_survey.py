@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from cassandra.cluster import Session
@@ -12,8 +13,9 @@ from cassandra.cluster import Session
 from deployments.sandbox import seed
 from deployments.sandbox.cassandra import Node
 from deployments.sandbox.seed import ALGORITHM, SEEDED
-from tasks.chips.campaign import Campaign, Site, tile_campaign_of
-from tasks.chips.grid import PIXELS, Chip
+from tasks.chips.campaign import Campaign, Site
+from tasks.chips.grid import PIXELS, REGIONS, Chip, parse_window, tile_named
+from tasks.chips.layout import Layout
 from tasks.chips.results import ResultsTable
 from tasks.chips.states import Look, Record, State
 from tasks.chips.survey import Surveyed, survey
@@ -27,7 +29,8 @@ REQUESTED = datetime(2026, 5, 1, 6, tzinfo=UTC)
 
 def a_run(window: str = "10,10", algorithm: str = ALGORITHM, **how: object) -> Campaign:
     """A run that begins now, on the seeded tile."""
-    return tile_campaign_of("H05V03", window=window, algorithm=algorithm, **how)
+    tile = tile_named("H05V03", REGIONS["conus"])
+    return Campaign(tile, parse_window(window), algorithm, "a test", Layout(Path("out")), **how)
 
 
 def look_at(working: Working, campaign: Campaign) -> Surveyed:
