@@ -110,6 +110,7 @@ def batches(campaign: Campaign, chips_per_task: int) -> list[tuple[str, list[Chi
 
 def _run(place: Site, mode: Mode, chips_per_task: int) -> State[dict[str, Any]]:
     work, started = place.campaign, time.monotonic()
+    before = _standing(place)
     if mode != "count":
         _check_output(place)
     names, rows = zip(*batches(work, chips_per_task), strict=True)
@@ -130,7 +131,7 @@ def _run(place: Site, mode: Mode, chips_per_task: int) -> State[dict[str, Any]]:
             raise
     tally = sum((future.result() for future in exported if future.state.is_completed()), ExportTally())
     _note_rates(place, surveyed, tally)
-    state = _report(place, mode, tally, time.monotonic() - started)
+    state = _report(place, mode, tally, before, time.monotonic() - started)
     for future in stages:
         if future.state.is_failed() or future.state.is_crashed():
             future.result()
@@ -150,13 +151,18 @@ def _check_output(place: Site) -> None:
     refuse_foreign_files(work.layout, work.tile, work.algorithm, work.chips, known)
 
 
-def _report(place: Site, mode: Mode, tally: ExportTally, seconds: float) -> State[dict[str, Any]]:
+def _report(
+    place: Site, mode: Mode, tally: ExportTally, before: Standing, seconds: float
+) -> State[dict[str, Any]]:
     """Write the tile's files, show it in the UI and return the run's last state."""
     work = place.campaign
-    with place.ledger.read() as ledger:
-        found = standing(ledger, place.ground, work.tile, work.chips, work.layout.root)
-        files = write_files(ledger, place.ground, work, found) if mode != "count" else {}
+    found = _standing(place)
+    files: dict[str, Path] = {}
+    if mode != "count":
+        with place.ledger.read() as ledger:
+            files = write_files(ledger, place.ground, work, found)
     summary = summary_of(work, found, seconds)
+    summary["changed"] = sum(now != then for now, then in zip(found.lines, before.lines, strict=True))
     if mode != "count":
         summary |= {
             "exported": tally.exported,
@@ -191,14 +197,19 @@ def summary_of(campaign: Campaign, found: Standing, seconds: float) -> dict[str,
 def _closed(place: Site, note: TileNote) -> State[dict[str, Any]]:
     """Return the last state of a run on a tile that was delivered elsewhere: nothing is done."""
     work = place.campaign
-    with place.ledger.read() as ledger:
-        found = standing(ledger, place.ground, work.tile, work.chips, work.layout.root)
-    nothing = {"exported": 0, "kept": 0, "waiting": 0, "needs_person": 0, "files": {}, "exit_status": 0}
-    return Completed(
-        message=f"Tile {work.tile.name} was closed on {note.closed_at:%Y-%m-%d} ({note.closed_reason}): nothing "
-        "of it is requested or written. `overlander tile reopen` opens it again.",
-        data=summary_of(work, found, 0.0) | nothing,
+    words = (
+        f"Tile {work.tile.name} was closed on {note.closed_at:%Y-%m-%d} ({note.closed_reason}): nothing of it is "
+        "requested or written. `overlander tile reopen` opens it again."
     )
+    nothing = {"changed": 0, "exported": 0, "kept": 0, "waiting": 0, "needs_person": 0, "files": {}}
+    summary = summary_of(work, _standing(place), 0.0) | nothing | {"closed": words}
+    return Completed(message=words, data=summary | {"exit_status": 0})
+
+
+def _standing(place: Site) -> Standing:
+    work = place.campaign
+    with place.ledger.read() as ledger:
+        return standing(ledger, place.ground, work.tile, work.chips, work.layout.root)
 
 
 def _note_rates(place: Site, surveyed: list[PrefectFuture[Any]], tally: ExportTally) -> None:

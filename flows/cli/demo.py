@@ -29,10 +29,7 @@ def demo(
     console.say("\n3. A run: look again, save what is home, check every pixel on the way.")
     summary = _tile("run")
     console.show_states(summary["states"], f"Tile {summary['tile']}: {summary['seconds']:.1f} s")
-    console.say(f"{summary['exported']:,} files written, {summary['kept']:,} kept.")
-    if not summary["exported"]:
-        console.say("Nothing was left to do: nothing has changed.")
-    console.show_facts("Made", {"folder": out.absolute(), **summary["files"]})
+    console.show_outcome({**summary, "files": {"folder": out.absolute(), **summary["files"]}})
     console.say("Open the page in a browser. Then run the demo again: it changes nothing, and says so.")
     console.say("`overlander sandbox down` and `overlander server down` stop what it started.")
 

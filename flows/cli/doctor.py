@@ -30,7 +30,7 @@ def doctor(json: options.Json = False) -> None:
     if sandbox:
         console.say(sandbox)
     for what, (ok, says) in found.items():
-        console.err.print(f"[{'green' if ok else 'red'}]{'ok  ' if ok else 'FAIL'}[/] [bold]{what}[/]")
+        console.err().print(f"[{'green' if ok else 'red'}]{'ok  ' if ok else 'FAIL'}[/] [bold]{what}[/]")
         console.say(f"     {says}")
 
 

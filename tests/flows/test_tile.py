@@ -4,7 +4,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from tasks.chips.states import State as ChipState
 from tasks.chips.survey import Surveyed
 from tasks.errors import PermanentError, ServiceAway
 from tasks.ledger.chips import close_tile, use_tile
-from tests.flows.desk import Desk, contents
+from tests.flows.desk import Desk
 
 TILE = "H05V03"
 CORNER = "0:4,0:4"
@@ -117,9 +116,7 @@ def test_a_chip_whose_results_do_not_match_their_md5_needs_a_person(
     algorithm = "damaged:1"
     chip = tile_campaign_of(TILE, window="7:8,7:8").chips[0]
     with cassandra.session(seeded_node) as connected:
-        rows = list(
-            seed.rows_of(chip.x, chip.y, results=['{"change_models": []}'], produced_from=seed.REQUESTED)
-        )
+        rows = list(seed.rows_of(chip.x, chip.y, results=['{"change_models": []}'], produced_from=seed.REQUESTED))
         rows[41] = rows[41]._replace(result_md5="0" * 32)
         seed.write_ticket(connected, chip.x, chip.y, algorithm, seed.REQUESTED)
         seed.write_rows(connected, chip.x, chip.y, algorithm, rows)
@@ -177,9 +174,7 @@ def test_a_row_that_fails_does_not_stop_the_others_and_the_run_fails_with_its_pa
     assert len(tries) == 1, "a permanent failure is not tried again"
 
 
-def test_a_row_that_fails_for_a_moment_is_tried_again(
-    at_desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_that_fails_for_a_moment_is_tried_again(at_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow_module, "survey_row", flow_module.survey_row.with_options(retry_delay_seconds=0))
     tries = failing_in_row(monkeypatch, 1, ServiceAway("Cassandra is away."), times=2)
 
@@ -190,9 +185,7 @@ def test_a_row_that_fails_for_a_moment_is_tried_again(
     assert len(chips_in(at_desk.out)) == 4
 
 
-def failing_in_row(
-    patch: pytest.MonkeyPatch, row: int, failure: Exception, times: int
-) -> list[Exception]:
+def failing_in_row(patch: pytest.MonkeyPatch, row: int, failure: Exception, times: int) -> list[Exception]:
     """Let the survey of one of the tile's rows fail so many times; the list grows with each failure."""
     survey: Callable[[Site, list[Chip]], Surveyed] = survey_stage.survey
     failures: list[Exception] = []
