@@ -12,7 +12,7 @@ from flows.cli import console, options
 def demo(
     out: Annotated[Path, typer.Option(help="Folder that the demo's files go to.")] = Path("overlander-demo"),
 ) -> None:
-    """Run a small campaign against a real Cassandra on this machine; run it again and nothing changes."""
+    """Run a small campaign against a Cassandra on this machine. Run it again and nothing changes."""
     from deployments.sandbox import world
 
     console.say("Overlander's demo: the north-west corner of tile H05V03, 16 chips of 100 x 100 pixels.")

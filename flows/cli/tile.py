@@ -38,7 +38,7 @@ def run(
     keyspace: options.Keyspace = None,
     json: options.Json = False,
 ) -> None:
-    """Look at each chip, save those that are home, and say where the rest stands. Run it again at any time."""
+    """Look at each chip, save what is home, say where the rest stands. Run it again at any time."""
     _settle(algorithm, ledger, out, hosts, keyspace)
     _flow("run", tile, region, window, template, flawed, failed_pixels, recount, campaign, json)
 
@@ -60,7 +60,7 @@ def export(
     keyspace: options.Keyspace = None,
     json: options.Json = False,
 ) -> None:
-    """Look at each chip and save those that are home; ask the service for nothing."""
+    """Look at each chip and save what is home; request nothing."""
     _settle(algorithm, ledger, out, hosts, keyspace)
     _flow("export", tile, region, window, template, flawed, failed_pixels, recount, campaign, json)
 
@@ -195,7 +195,7 @@ def close(
     hosts: options.Hosts = None,
     keyspace: options.Keyspace = None,
 ) -> None:
-    """Mark a tile as delivered: runs neither request nor write anything of it until it is reopened."""
+    """Mark a tile as delivered. Runs leave it alone until it is reopened."""
     _settle(algorithm, ledger, None, hosts, keyspace)
     _set_closed(_campaign(tile, region, "0:50,0:50"), datetime.now(UTC), reason)
     console.say("Closed. `overlander tile reopen` opens it again.")

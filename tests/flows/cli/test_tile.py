@@ -258,7 +258,7 @@ def test_a_stuck_run_is_named_to_the_next_one_and_leaves_at_ctrl_c(desk: Desk, p
 
 def test_a_tile_in_use_is_refused_to_whoever_comes_second(desk: Desk, prefect_api: str) -> None:
     with desk.at_work(), site(tile_campaign_of(TILE), words="somebody else"):
-        for what in ("run", "count", "export", "plan", "close"):
+        for what in ("export", "plan", "close"):
             ran = desk.run("tile", what, TILE)
             assert (ran.status, ran.out) == (3, "")
             assert "somebody else" in ran.err
