@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import platformdirs
 import httpx
+import platformdirs
 import pytest
 
 from deployments import server

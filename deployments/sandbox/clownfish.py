@@ -10,6 +10,7 @@ import html
 import json
 import re
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from deployments.sandbox.worker import Workers
 from tasks.chips.grid import CHIP_M, Chip
 
 _TABLE_TIMEOUT_S = 20.0
+_LOOK_EVERY_S = 0.1
 _GRACE_S = 1  # slow answers still to come are not waited for
 _SHIFT_X, _SHIFT_Y = 2415, -195  # data/chip-specs.json
 _DEFINITION: Mapping[str, type] = {"algorithm": str, "enabled": bool, "inputs_url_template": str}
@@ -237,9 +239,11 @@ class _Service:
         asked = await run_in_threadpool(self._asked, algorithm, x, y, refresh)
         trouble = asked.trouble
         if trouble and trouble.slow_answer_s:
-            await asyncio.sleep(trouble.slow_answer_s)
-            if await request.is_disconnected():
-                return Response()
+            due = time.monotonic() + trouble.slow_answer_s
+            while (left_s := due - time.monotonic()) > 0:
+                await asyncio.sleep(min(left_s, _LOOK_EVERY_S))
+                if await request.is_disconnected():
+                    return Response()
         if trouble and trouble.drop and request.client:
             _connections[request.client.host, request.client.port].close()
             await asyncio.sleep(0)  # the protocol hears of it, and sends nothing
