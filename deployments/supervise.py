@@ -74,13 +74,16 @@ def up(program: Program) -> Running:
 
     Raises:
         PartMissing: it ended by itself; the paragraph holds what its log says.
-        ServiceAway: it was not ready in time, and has been stopped.
+        ServiceAway: it was not ready in time; it has been stopped if this call started it.
         LeaseHeld: another process has been starting or stopping it for minutes.
     """
     with locked(program.folder):
-        found = running(program.folder) or _start(program)
+        if (found := running(program.folder)) is not None:
+            _await_ready(program, found, "It is left running: others may be using it. Stop it if it hangs.")
+            return found
+        found = _start(program)
         try:
-            _await_ready(program, found)
+            _await_ready(program, found, "It has been stopped: try again when the machine is less busy.")
         except BaseException:
             _stop(found.pid, program.folder, grace_s=5)
             _record(program.folder).unlink(missing_ok=True)
@@ -179,15 +182,15 @@ def _start(program: Program) -> Running:
     return started
 
 
-def _await_ready(program: Program, found: Running) -> None:
+def _await_ready(program: Program, found: Running, advice: str) -> None:
     until = time.monotonic() + program.ready_within_s
     while not program.ready():
         if not _is_alive(found.pid, found.created):
             raise PartMissing(f"{_capital(program.name)} ended by itself before it was ready. {_told(found.log)}")
         if time.monotonic() > until:
             raise ServiceAway(
-                f"{_capital(program.name)} was not ready within {program.ready_within_s:.0f} s and has been "
-                f"stopped; try again when the machine is less busy. {_told(found.log)}"
+                f"{_capital(program.name)} was not ready within {program.ready_within_s:.0f} s. "
+                f"{advice} {_told(found.log)}"
             )
         time.sleep(_POLL_S)
 

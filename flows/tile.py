@@ -19,7 +19,7 @@ from tasks.chips.chip_file import FailedPixels, Flawed
 from tasks.chips.export import ExportTally
 from tasks.chips.grid import Chip
 from tasks.chips.layout import DEFAULT_TEMPLATE, refuse_foreign_files
-from tasks.chips.report import Standing, standing, write_files
+from tasks.chips.report import Standing, standing, summary_of, write_files
 from tasks.chips.survey import Surveyed
 from tasks.chips.tasks import export_row, survey_row
 from tasks.errors import LeaseHeld
@@ -180,18 +180,6 @@ def _report(
     status = 3 if tally.changed else found.exit_status
     name = {0: "Completed", 3: "Waiting", 4: "NeedsAttention"}[status]
     return Completed(name=name, message=words, data=summary | {"exit_status": status})
-
-
-def summary_of(campaign: Campaign, found: Standing, seconds: float) -> dict[str, Any]:
-    """Return what the command's `--json` gives for a tile: `states` lists every state and sums to `chips`."""
-    return {
-        "tile": campaign.tile.name,
-        "region": campaign.tile.region.name,
-        "algorithm": campaign.algorithm,
-        "chips": len(found.lines),
-        "states": found.states,
-        "seconds": round(seconds, 3),
-    }
 
 
 def _closed(place: Site, note: TileNote) -> State[dict[str, Any]]:

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tasks.errors import ServiceTimedOut, ThrottledError
+
 
 @dataclass(frozen=True)
 class PacerRule:
@@ -60,12 +62,18 @@ class Pacer:
 
     @contextlib.contextmanager
     def slot(self) -> Iterator[None]:
-        """Wait for a slot and hold it; what is done inside must have its own time limit."""
+        """Wait for a slot and hold it; what is done inside must have its own time limit.
+
+        An answer inside that says there is too much to do, or none in time, halves the limit.
+        """
         with self._free:
             self._free.wait_for(lambda: self._under_way < self.limit)
             self._under_way += 1
         try:
             yield
+        except (ThrottledError, ServiceTimedOut):
+            self.overloaded()
+            raise
         finally:
             with self._free:
                 self._under_way -= 1

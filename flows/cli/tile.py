@@ -157,7 +157,7 @@ def status(
     json: options.Json = False,
 ) -> None:
     """Say where a tile stands by the ledger alone: no service is asked."""
-    from tasks.chips.report import standing
+    from tasks.chips.report import standing, summary_of
     from tasks.errors import BadInput
     from tasks.ledger.chips import find_tiles
     from tasks.ledger.store import Ledger
@@ -177,7 +177,7 @@ def status(
         found = standing(reading, note.ground, work.tile, work.chips, work.layout.root)
     closed = _closed(note)
     if json:
-        console.give(_summary(work, found, time.monotonic() - started))
+        console.give(summary_of(work, found, time.monotonic() - started))
     else:
         _show_status(work, found, f"{note.ground.source}, last used {note.last_used_at:%Y-%m-%d %H:%M} UTC")
         if closed:
@@ -197,7 +197,7 @@ def close(
 ) -> None:
     """Mark a tile as delivered. Runs leave it alone until it is reopened."""
     _settle(algorithm, ledger, None, hosts, keyspace)
-    _set_closed(_campaign(tile, region, "0:50,0:50"), datetime.now(UTC), reason)
+    _set_closed("close", _campaign(tile, region, "0:50,0:50"), datetime.now(UTC), reason)
     console.say("Closed. `overlander tile reopen` opens it again.")
 
 
@@ -212,7 +212,7 @@ def reopen(
 ) -> None:
     """Open a closed tile again."""
     _settle(algorithm, ledger, None, hosts, keyspace)
-    _set_closed(_campaign(tile, region, "0:50,0:50"), None, "")
+    _set_closed("reopen", _campaign(tile, region, "0:50,0:50"), None, "")
     console.say("Open.")
 
 
@@ -332,29 +332,18 @@ def _show_status(work: "Campaign", found: "Standing", where: str) -> None:
     console.err().print(table)
 
 
-def _summary(work: "Campaign", found: "Standing", seconds: float) -> dict[str, Any]:
-    return {
-        "tile": work.tile.name,
-        "region": work.tile.region.name,
-        "algorithm": work.algorithm,
-        "chips": len(found.lines),
-        "states": found.states,
-        "seconds": round(seconds, 3),
-    }
-
-
 def _closed(note: "TileNote") -> str:
     """Return the sentence that a tile was closed; empty for an open one."""
     return "" if note.closed_at is None else f"Closed on {note.closed_at:%Y-%m-%d}: {note.closed_reason}."
 
 
-def _set_closed(work: "Campaign", closed_at: datetime | None, reason: str) -> None:
+def _set_closed(command: str, work: "Campaign", closed_at: datetime | None, reason: str) -> None:
     from sqlalchemy import Connection
 
     from tasks.chips.campaign import site
     from tasks.ledger.chips import close_tile, use_tile
 
-    with site(work, words=f"overlander tile close {work.tile.name}") as place:
+    with site(work, words=f"overlander tile {command} {work.tile.name}") as place:
 
         def change(ledger: Connection) -> None:
             use_tile(ledger, place.ground, work.name)

@@ -59,7 +59,6 @@ class Exported:
         bytes, mtime_ns, sha256: of the file.
         failed: positions of pixels on which the algorithm failed.
         bad: positions of pixels whose result does not match its md5, or that stand twice.
-        row_bytes: mean size of a row in the file.
         page_seconds: how long each page took to arrive.
     """
 
@@ -71,7 +70,6 @@ class Exported:
     failed: tuple[int, ...] = ()
     bad: tuple[int, ...] = ()
     problem: str = ""
-    row_bytes: float = 0.0
     page_seconds: tuple[float, ...] = ()
     seconds: float = 0.0
 
@@ -154,7 +152,6 @@ def export_chip(table: ResultsTable, order: ExportOrder) -> Exported:
             look=checked.look(at),
             failed=tuple(sorted(checked.failed)),
             bad=tuple(sorted(set(checked.bad))),
-            row_bytes=size / max(checked.pixels, 1),
             page_seconds=tuple(page_seconds),
         )
         problem, file = _destination(checked, order)

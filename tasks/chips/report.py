@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -56,6 +57,18 @@ def standing(ledger: Connection, ground: Ground, tile: Tile, chips: Sequence[Chi
     stuck = sum(_is_stuck(record, files.get(chip)) for chip, record in records.items() if chip in wanted)
     waiting = sum(count for state, count in states.items() if state not in HOME | NEEDS_PERSON)
     return Standing(lines, states, waiting, stuck, steps_for(states, stuck))
+
+
+def summary_of(campaign: Campaign, found: Standing, seconds: float) -> dict[str, Any]:
+    """Return what the command's `--json` gives for a tile: `states` lists every state and sums to `chips`."""
+    return {
+        "tile": campaign.tile.name,
+        "region": campaign.tile.region.name,
+        "algorithm": campaign.algorithm,
+        "chips": len(found.lines),
+        "states": found.states,
+        "seconds": round(seconds, 3),
+    }
 
 
 def write_files(ledger: Connection, ground: Ground, campaign: Campaign, found: Standing) -> dict[str, Path]:

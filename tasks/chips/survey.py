@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from tasks.chips.campaign import Site
 from tasks.chips.grid import PIXELS, Chip
 from tasks.chips.states import Record, judge, needs_pixels, still_stands
-from tasks.errors import OverlanderError, ServiceTimedOut, ThrottledError
 from tasks.ledger.chips import recall, remember
 
 
@@ -67,23 +66,18 @@ def _left(chips: Iterable[Chip], seen: dict[Chip, Record]) -> list[Chip]:
 def _see(site: Site, chip: Chip, before: Record | None, counting: list[float]) -> Record:
     """Return where one chip stands: by its head if that proves that nothing changed, else by its rows."""
     algorithm = site.campaign.algorithm
-    try:
-        with site.pacer.slot():
-            if before is not None and not site.campaign.recount:
-                started = time.monotonic()
-                ticketed, update_requested = site.table.head(chip, algorithm)
-                site.pacer.note("head", time.monotonic() - started)
-                if still_stands(before, ticketed, update_requested):
-                    return replace(before, look=replace(before.look, at=datetime.now(UTC)))
+    with site.pacer.slot():
+        if before is not None and not site.campaign.recount:
             started = time.monotonic()
-            look = site.table.look(chip, algorithm)
-            pixels = site.table.pixels(chip, algorithm) if needs_pixels(look, before) else None
-            counting.append(time.monotonic() - started)
-            if look.pixels >= PIXELS and pixels is None:
-                site.pacer.note("count", counting[-1])
-    except (ThrottledError, ServiceTimedOut):
-        site.pacer.overloaded()
-        raise
-    except OverlanderError:
-        raise
+            ticketed, update_requested = site.table.head(chip, algorithm)
+            site.pacer.note("head", time.monotonic() - started)
+            if still_stands(before, ticketed, update_requested):
+                return replace(before, look=replace(before.look, at=datetime.now(UTC)))
+        started = time.monotonic()
+        look = site.table.look(chip, algorithm)
+        pixels = site.table.pixels(chip, algorithm) if needs_pixels(look, before) else None
+        took = time.monotonic() - started
+    counting.append(took)
+    if look.pixels >= PIXELS and pixels is None:
+        site.pacer.note("count", took)
     return judge(look, pixels, before, site.stall_after)

@@ -40,6 +40,7 @@ def main() -> None:
         job["hosts"],
         port=job["port"],
         protocol_version=5,
+        compression=job["compression"],
         auth_provider=PlainTextAuthProvider(job["username"], job["password"]),
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
     )

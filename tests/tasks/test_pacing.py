@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tasks.errors import ServiceTimedOut
 from tasks.pacing import Pacer, PacerRule
 
 RULE = PacerRule(ceiling=8)
@@ -159,3 +160,18 @@ def test_one_trouble_that_hits_all_that_is_under_way_halves_once() -> None:
         assert pacer.limit == 4
         pacer.overloaded()
         assert pacer.limit == 2
+
+
+def test_a_time_out_inside_a_slot_halves_the_limit_once_for_all_that_were_under_way() -> None:
+    pacer = Pacer(PacerRule(ceiling=4))
+
+    def time_out(under_way: int) -> None:
+        with pacer.slot():
+            if under_way > 1:
+                with contextlib.suppress(ServiceTimedOut):
+                    time_out(under_way - 1)
+            raise ServiceTimedOut("No answer.")
+
+    with pytest.raises(ServiceTimedOut):
+        time_out(4)
+    assert pacer.limit == 2
