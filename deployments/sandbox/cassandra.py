@@ -59,7 +59,7 @@ _FAST_TOGETHER = ("-Dcassandra.ring_delay_ms=4000",)  # with 0 the second node f
 _JVM = (
     "-Xms512m",
     "-Xmx512m",
-    "-XX:MaxDirectMemorySize=256m",
+    "-XX:MaxDirectMemorySize=512m",
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
     "-XX:TieredStopAtLevel=1",

@@ -53,7 +53,8 @@ def run(program: str, what: str, job: dict[str, Any], node: cassandra.Node, ledg
         "OVERLANDER_EXPORT_PROCESSES": "2",
     }
     command = [sys.executable, str(HERE / program), what, json.dumps(job)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
 
