@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from tasks.chips.campaign import Site
 from tasks.chips.grid import PIXELS, Chip
-from tasks.chips.states import Record, judge, needs_pixels, still_stands
+from tasks.chips.states import Look, Pixel, Record, judge, needs_pixels, still_stands
 from tasks.ledger.chips import recall, remember
 
 
@@ -80,4 +80,19 @@ def _see(site: Site, chip: Chip, before: Record | None, counting: list[float]) -
     counting.append(took)
     if look.pixels >= PIXELS and pixels is None:
         site.pacer.note("count", took)
-    return judge(look, pixels, before, site.stall_after)
+    return judge(_as_read(look, pixels), pixels, before, site.stall_after)
+
+
+def _as_read(look: Look, pixels: Sequence[Pixel] | None) -> Look:
+    """Return what the aggregate would have shown when the pixels were read: a worker writes on in between."""
+    produced = [pixel.produced for pixel in pixels or () if pixel.produced is not None]
+    if not pixels or not produced or len(pixels) < look.pixels:
+        return look
+    return replace(
+        look,
+        pixels=len(pixels),
+        some_good=any(pixel.ok for pixel in pixels),
+        some_failed=any(not pixel.ok for pixel in pixels),
+        first_produced=min(produced),
+        last_produced=max(produced),
+    )

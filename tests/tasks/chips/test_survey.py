@@ -208,3 +208,25 @@ def test_a_run_that_is_being_stopped_begins_no_further_look(working: Working, se
         place.stopping.set()
         assert survey(place, campaign.chips).counted == 0
         assert known(place) == {}
+
+
+def test_a_chip_whose_last_rows_arrive_while_it_is_looked_at_is_complete(
+    working: Working, writing: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The count sees 9,990 rows, the pixels read after it all of them: the worker writes on in between."""
+    algorithm = "lcmap-pyccd:test-meanwhile"
+    (chip,) = a_run().chips
+    rows = list(seed.rows_of(chip.x, chip.y, results=["[]"], produced_from=REQUESTED))
+    seed.write_ticket(writing, chip.x, chip.y, algorithm, REQUESTED)
+    seed.write_rows(writing, chip.x, chip.y, algorithm, rows[:-10])
+    counted = ResultsTable.look
+
+    def count_then_go_on(table: ResultsTable, looked_at: Chip, of: str) -> Look:
+        look = counted(table, looked_at, of)
+        seed.write_rows(writing, chip.x, chip.y, algorithm, rows[-10:])
+        return look
+
+    monkeypatch.setattr(ResultsTable, "look", count_then_go_on)
+    with working(campaign := a_run(algorithm=algorithm)) as place:
+        assert survey(place, campaign.chips).states == {"complete": 1}
+        assert known(place)[chip].look.pixels == PIXELS
