@@ -88,6 +88,16 @@ class Settings(BaseSettings):
     stall_after_s: float = Field(
         default=3600, gt=0, description="A chip whose farthest pixel has not moved for so long has stalled."
     )
+    wait_limit_s: float = Field(
+        default=14 * 86400, gt=0, description="A chip that only waits for longer needs a person."
+    )
+    max_attempts: int = Field(default=3, ge=1, description="Requests for one chip, the first included.")
+    max_outstanding: int = Field(default=2500, ge=1, description="Chips asked for and not settled, at most.")
+    service_timeout_s: float = Field(default=60, gt=0, description="Limit of one answer of the service.")
+    service_connect_timeout_s: float = Field(default=10, gt=0, description="Limit of connecting to it.")
+    service_interval_s: float = Field(default=0.1, ge=0, description="Pause between two requests to it.")
+    poll_first_s: float = Field(default=5, gt=0, description="First interval between two looks at what is out.")
+    poll_longest_s: float = Field(default=60, gt=0, description="Longest interval between two such looks.")
 
     @classmethod
     def settings_customise_sources(

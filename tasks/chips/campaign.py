@@ -15,7 +15,7 @@ from tasks.chips.layout import DEFAULT_TEMPLATE, Layout, checked_layout
 from tasks.chips.processes import ExportPool
 from tasks.chips.results import ResultsTable
 from tasks.errors import BadInput
-from tasks.ledger.chips import Ground
+from tasks.ledger.keys import Ground
 from tasks.ledger.leases import Lease, lease
 from tasks.ledger.store import Ledger
 from tasks.pacing import Pacer, PacerRule

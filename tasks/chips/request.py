@@ -1,0 +1,252 @@
+"""Request: ask the service for what is missing, never twice for what may have arrived, and stop when in doubt."""
+
+import threading
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from tasks.chips.campaign import Site
+from tasks.chips.grid import Chip
+from tasks.chips.heal import (
+    SAMPLE,
+    Rules,
+    Step,
+    next_step,
+    outstanding,
+    pilot_needed,
+    queue_moved_past,
+    tripped,
+)
+from tasks.chips.service import ChangeResults, Receipt
+from tasks.chips.states import Asked, Record, State
+from tasks.errors import BadInput, OverlanderError, UncertainError
+from tasks.ledger.chips import last_rate, recall, remember, set_guard, tile_note
+from tasks.ledger.requests import (
+    drop_request,
+    last_ends,
+    next_number,
+    note_asked,
+    note_request,
+    seen_anywhere,
+)
+
+HANDFUL = 100
+"""A run that would send more requests than this says the cost and asks."""
+
+
+class ConsentMissing(BadInput):
+    """A run would start more work than a person has agreed to."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a run would ask for.
+
+    Attributes:
+        steps: the chips to request, with how and why.
+        guard: why requesting has stopped, or an empty text.
+        held_back: chips that would be asked for but for a limit, the pilot or the guard.
+    """
+
+    steps: Mapping[Chip, Step]
+    guard: str
+    held_back: int
+
+
+def rules_of(site: Site) -> Rules:
+    """Return how far asking goes, by the settings."""
+    from datetime import timedelta
+
+    settings = site.settings
+    return Rules(
+        max_attempts=settings.max_attempts,
+        stall_after=site.stall_after,
+        wait_limit=timedelta(seconds=settings.wait_limit_s),
+        max_outstanding=settings.max_outstanding,
+    )
+
+
+def decide(
+    site: Site, *, again: Collection[State] = (), only: Collection[Chip] | None = None, limit: int | None = None
+) -> Asking:
+    """Return which chips to ask for now, and quarantine those that asking would not help.
+
+    Args:
+        site: the campaign at work, surveyed.
+        again: states that a person wants asked for again whatever they are.
+        only: the only chips to ask for; None is all of the campaign's.
+        limit: requests that the run may still send; None is no limit.
+    """
+    rules, now = rules_of(site), datetime.now(UTC)
+    ground = site.ground
+    with site.ledger.read() as ledger:
+        records = recall(ledger, ground)
+        ends = last_ends(ledger, ground, SAMPLE)
+        guard = tile_note(ledger, ground).guard
+        elsewhere = seen_anywhere(ledger, ground.source, ground.algorithm)
+    guard = guard or tripped(records.values(), ends, now, rules)
+    moved_past = queue_moved_past(records.values())
+    wanted = [chip for chip in site.campaign.chips if chip in records and (only is None or chip in only)]
+    steps = {chip: next_step(records[chip], rules, moved_past, frozenset(again)) for chip in wanted}
+    quarantined = {
+        chip: replace(records[chip], state=State.QUARANTINED, reason=step.reason, since=now)
+        for chip, step in steps.items()
+        if step.do == "quarantine"
+    }
+    asking = {chip: step for chip, step in steps.items() if step.do == "request"}
+    room = max(0, rules.max_outstanding - outstanding(records.values()))
+    if limit is not None:
+        room = min(room, limit)
+    if pilot_needed(records, elsewhere):
+        room = min(room, 0 if outstanding(records.values()) else 1)
+    if guard:
+        room = 0
+    chosen = dict(list(asking.items())[:room])
+
+    def note(ledger: Connection) -> None:
+        remember(ledger, ground, quarantined)
+        set_guard(ledger, ground, guard)
+
+    if quarantined or guard:
+        site.ledger.write(note, lease=site.lease)
+    return Asking(chosen, guard, len(asking) - len(chosen))
+
+
+def cost(site: Site, chips: int) -> str:
+    """Return what requests cost, for whoever has to agree: chips, pixels and hours as far as measured."""
+    with site.ledger.read() as ledger:
+        rate = last_rate(ledger, site.ground.source, "settle")
+    hours = "nobody has measured yet how long that takes"
+    if rate is not None:
+        hours = f"about {chips * rate / 3600:,.1f} hours at the rate of the last run"
+    return f"{chips:,} chips, {chips * 10_000:,} pixels of computing that cannot be called back; {hours}"
+
+
+def check_consent(site: Site, asking: Asking, *, agreed: bool) -> None:
+    """Make sure that somebody agreed to a run that would send more than a handful of requests.
+
+    Raises:
+        ConsentMissing: nobody did.
+    """
+    if len(asking.steps) > HANDFUL and not agreed:
+        raise ConsentMissing(
+            f"This run would request {cost(site, len(asking.steps))}. Say --yes to agree, or --max-requests N to "
+            "send at most N; nothing was requested."
+        )
+
+
+class Requester:
+    """The service of a site, asked one request at a time with a pause between two."""
+
+    def __init__(self, site: Site) -> None:
+        settings = site.settings
+        if settings.service_url is None:
+            raise BadInput(
+                "No change-results service is set, so nothing can be requested. Set OVERLANDER_SERVICE_URL to its base "
+                "URL with its path prefix."
+            )
+        self._interval_s = settings.service_interval_s
+        self._turn = threading.Lock()
+        self._client = ChangeResults(
+            settings.service_url, settings.service_timeout_s, settings.service_connect_timeout_s
+        )
+        self._client.check(site.campaign.algorithm)
+
+    def close(self) -> None:
+        """Close the client."""
+        self._client.close()
+
+    def send(self, chip: Chip, algorithm: str, *, refresh: bool) -> Receipt:
+        """Send one request when the pause since the last one is over."""
+        with self._turn:
+            time.sleep(self._interval_s)
+        return self._client.request(chip, algorithm, refresh=refresh)
+
+
+@dataclass(frozen=True)
+class Requested:
+    """How many requests were sent, and how many of those nobody knows whether they arrived."""
+
+    sent: int = 0
+    uncertain: int = 0
+
+
+def request(site: Site, requester: Requester, steps: Sequence[tuple[Chip, Step]]) -> Requested:
+    """Ask for some chips. Each request is on disk before it is sent; those already sent in this run are not again.
+
+    Raises:
+        OverlanderError: the service is away or refuses; what was not sent is not noted as sent.
+    """
+    with site.ledger.read() as ledger:
+        records = recall(ledger, site.ground, [chip for chip, _ in steps])
+    sent = uncertain = 0
+    for chip, step in steps:
+        record = records[chip]
+        if site.stopping.is_set():
+            break
+        if record.asked is not None and record.asked.at >= site.campaign.started and record.asked.settled_at is None:
+            continue  # by the try before this one
+        answer = _request_one(site, requester, chip, record, step)
+        sent += 1
+        uncertain += answer.is_unclear
+        site.progress.add(requested=1)
+    return Requested(sent, uncertain)
+
+
+def _request_one(site: Site, requester: Requester, chip: Chip, record: Record, step: Step) -> Asked:
+    ground, now = site.ground, datetime.now(UTC)
+
+    def begin(ledger: Connection) -> Asked:
+        asked = Asked(
+            number=next_number(ledger, ground, chip),
+            attempts=(record.asked.attempts if record.asked else 0) + 1,
+            at=now,
+            refresh=step.refresh,
+            renew=step.renew,
+            update_before=record.look.update_requested,
+            answer="sending",
+            missing=record.missing,
+        )
+        note_request(ledger, ground, chip, asked, record.look.last_produced)
+        remember(ledger, ground, {chip: _sent(record, asked, State.UNCERTAIN, "Being requested.")})
+        return asked
+
+    asked = site.ledger.write(begin, lease=site.lease)
+    try:
+        receipt = requester.send(chip, site.campaign.algorithm, refresh=step.refresh)
+    except UncertainError as error:
+        asked = replace(asked, answer="uncertain")
+        after = _sent(record, asked, State.UNCERTAIN, str(error))
+    except OverlanderError:
+        site.ledger.write(lambda ledger: _take_back(ledger, site, chip, record, asked), lease=site.lease)
+        raise
+    else:
+        asked = replace(asked, answer=receipt.answer, update_requested=receipt.update_requested)
+        after = _sent(record, asked, State.QUEUED, f"{step.reason} Requested; nothing of it is written yet.")
+    site.ledger.write(lambda ledger: remember(ledger, ground, {chip: after}), lease=site.lease)
+    return asked
+
+
+def _sent(record: Record, asked: Asked, state: State, reason: str) -> Record:
+    """Return a chip's record with a request on its way: rows after those known now are of the new pass."""
+    return replace(
+        record,
+        state=state,
+        reason=reason,
+        since=asked.at,
+        baseline=record.look.last_produced,
+        renew=asked.renew,
+        farthest=None,
+        farthest_at=None,
+        asked=asked,
+    )
+
+
+def _take_back(ledger: Connection, site: Site, chip: Chip, record: Record, asked: Asked) -> None:
+    drop_request(ledger, site.ground, chip, asked.number)
+    remember(ledger, site.ground, {chip: record})
+    if record.asked is not None:
+        note_asked(ledger, site.ground, chip, record.asked)
