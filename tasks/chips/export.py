@@ -12,7 +12,7 @@ from tasks.chips.chip_file import Exported, ExportOrder
 from tasks.chips.grid import Chip
 from tasks.chips.results import FIRST_ROW_BYTES
 from tasks.chips.states import Pixel, Record, State, judge
-from tasks.errors import OutputUnusable, ServiceTimedOut, ThrottledError
+from tasks.errors import OutputUnusable
 from tasks.files import sha256_of, sweep_parts
 from tasks.ledger.chips import Saved, forget, mean_row_bytes, note_saved, recall, remember, saved
 
@@ -159,12 +159,8 @@ def _save(site: Site, chip: Chip, record: Record, earlier: Saved | None, row_byt
         update_requested=record.look.update_requested,
         row_bytes=row_bytes,
     )
-    try:
-        with site.pacer.slot():
-            outcome = site.exporters.export(order)
-    except (ThrottledError, ServiceTimedOut):
-        site.pacer.overloaded()
-        raise
+    with site.paced():
+        outcome = site.exporters.export(order)
     for seconds in outcome.page_seconds:
         site.pacer.note("page", seconds)
     if outcome.file is None and not outcome.bad:

@@ -124,15 +124,15 @@ def tripped(records: Iterable[Record], last_ends: Iterable[State], now: datetime
     bad = sum(end in BAD_ENDS for end in newest)
     if len(newest) == SAMPLE and bad > SAMPLE // 2:
         return (
-            f"{bad} of the last {SAMPLE} chips that came back are flawed, stalled or incomplete: something is wrong "
-            "with the service or its workers. Find out what, then `overlander tile release`."
+            f"{bad} of the last {SAMPLE} chips that came back are flawed, stalled or incomplete: something is "
+            "wrong with the service or its workers. Find out what, then `overlander tile release`."
         )
     asked = [record.asked for record in records if record.asked is not None]
     silent = sum(one.rows_at is None and now - one.at >= rules.stall_after for one in asked)
     if silent >= SAMPLE and not any(one.rows_at is not None for one in asked):
         return (
-            f"{silent} chips were requested more than {rules.stall_after} ago and none has a row: no worker seems to "
-            "run this algorithm. Find out, then `overlander tile release`."
+            f"{silent} chips were requested more than {rules.stall_after} ago and none has a row: no worker seems "
+            "to run this algorithm. Find out, then `overlander tile release`."
         )
     return ""
 

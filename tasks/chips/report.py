@@ -18,8 +18,8 @@ from tasks.chips.grid import Chip, Tile, row_column
 from tasks.chips.layout import FLAWED_FOLDER, Layout
 from tasks.chips.states import HOME, NEEDS_PERSON, Record, State
 from tasks.files import write_if_changed
-from tasks.ledger.keys import Ground
 from tasks.ledger.chips import Saved, recall, saved
+from tasks.ledger.keys import Ground
 from tasks.report.chips import ChipLine, count_states
 
 

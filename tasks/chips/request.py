@@ -1,10 +1,8 @@
 """Request: ask the service for what is missing, never twice for what may have arrived, and stop when in doubt."""
 
-import threading
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -20,7 +18,6 @@ from tasks.chips.heal import (
     queue_moved_past,
     tripped,
 )
-from tasks.chips.service import ChangeResults, Receipt
 from tasks.chips.states import Asked, Record, State
 from tasks.errors import BadInput, OverlanderError, UncertainError
 from tasks.ledger.chips import last_rate, recall, remember, set_guard, tile_note
@@ -49,17 +46,17 @@ class Asking:
         steps: the chips to request, with how and why.
         guard: why requesting has stopped, or an empty text.
         held_back: chips that would be asked for but for a limit, the pilot or the guard.
+        at: when that was decided, our clock.
     """
 
     steps: Mapping[Chip, Step]
     guard: str
     held_back: int
+    at: datetime
 
 
 def rules_of(site: Site) -> Rules:
     """Return how far asking goes, by the settings."""
-    from datetime import timedelta
-
     settings = site.settings
     return Rules(
         max_attempts=settings.max_attempts,
@@ -112,7 +109,7 @@ def decide(
 
     if quarantined or guard:
         site.ledger.write(note, lease=site.lease)
-    return Asking(chosen, guard, len(asking) - len(chosen))
+    return Asking(chosen, guard, len(asking) - len(chosen), now)
 
 
 def cost(site: Site, chips: int) -> str:
@@ -138,34 +135,6 @@ def check_consent(site: Site, asking: Asking, *, agreed: bool) -> None:
         )
 
 
-class Requester:
-    """The service of a site, asked one request at a time with a pause between two."""
-
-    def __init__(self, site: Site) -> None:
-        settings = site.settings
-        if settings.service_url is None:
-            raise BadInput(
-                "No change-results service is set, so nothing can be requested. Set OVERLANDER_SERVICE_URL to its base "
-                "URL with its path prefix."
-            )
-        self._interval_s = settings.service_interval_s
-        self._turn = threading.Lock()
-        self._client = ChangeResults(
-            settings.service_url, settings.service_timeout_s, settings.service_connect_timeout_s
-        )
-        self._client.check(site.campaign.algorithm)
-
-    def close(self) -> None:
-        """Close the client."""
-        self._client.close()
-
-    def send(self, chip: Chip, algorithm: str, *, refresh: bool) -> Receipt:
-        """Send one request when the pause since the last one is over."""
-        with self._turn:
-            time.sleep(self._interval_s)
-        return self._client.request(chip, algorithm, refresh=refresh)
-
-
 @dataclass(frozen=True)
 class Requested:
     """How many requests were sent, and how many of those nobody knows whether they arrived."""
@@ -174,8 +143,13 @@ class Requested:
     uncertain: int = 0
 
 
-def request(site: Site, requester: Requester, steps: Sequence[tuple[Chip, Step]]) -> Requested:
-    """Ask for some chips. Each request is on disk before it is sent; those already sent in this run are not again.
+def request(site: Site, steps: Sequence[tuple[Chip, Step]], begun: datetime) -> Requested:
+    """Ask for some chips. Each request is on disk before it is sent.
+
+    Args:
+        site: the campaign at work.
+        steps: the chips, and how to ask for each.
+        begun: when it was decided to ask for them, our clock; what was sent since is not sent again.
 
     Raises:
         OverlanderError: the service is away or refuses; what was not sent is not noted as sent.
@@ -187,16 +161,17 @@ def request(site: Site, requester: Requester, steps: Sequence[tuple[Chip, Step]]
         record = records[chip]
         if site.stopping.is_set():
             break
-        if record.asked is not None and record.asked.at >= site.campaign.started and record.asked.settled_at is None:
-            continue  # by the try before this one
-        answer = _request_one(site, requester, chip, record, step)
+        if record.asked is not None and record.asked.at >= begun:
+            continue  # sent by the try before this one
+        site.requester.pause()
+        answer = _request_one(site, chip, record, step)
         sent += 1
         uncertain += answer.is_unclear
         site.progress.add(requested=1)
     return Requested(sent, uncertain)
 
 
-def _request_one(site: Site, requester: Requester, chip: Chip, record: Record, step: Step) -> Asked:
+def _request_one(site: Site, chip: Chip, record: Record, step: Step) -> Asked:
     ground, now = site.ground, datetime.now(UTC)
 
     def begin(ledger: Connection) -> Asked:
@@ -216,7 +191,7 @@ def _request_one(site: Site, requester: Requester, chip: Chip, record: Record, s
 
     asked = site.ledger.write(begin, lease=site.lease)
     try:
-        receipt = requester.send(chip, site.campaign.algorithm, refresh=step.refresh)
+        receipt = site.requester.send(chip, refresh=step.refresh)
     except UncertainError as error:
         asked = replace(asked, answer="uncertain")
         after = _sent(record, asked, State.UNCERTAIN, str(error))

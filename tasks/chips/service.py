@@ -6,6 +6,8 @@ UncertainError, never a retry. Source: USGS-EROS/lcmap-changes, results.clj and 
 """
 
 import re
+import threading
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -16,6 +18,7 @@ import httpx
 
 from tasks.chips.grid import Chip
 from tasks.errors import BadInput, PermanentError, ServiceAway, ServiceTimedOut, UncertainError
+from tasks.settings import Settings
 
 Answer = Literal["queued", "ticketed", "present"]
 """202 the first time; 202 again, which queued nothing; 200, the upper left pixel has a result already."""
@@ -76,12 +79,13 @@ class ChangeResults:
         if answer.status_code != httpx.codes.OK or not isinstance(definition, dict) or "enabled" not in definition:
             raise BadInput(
                 f"{self.url} is not the change-results service: asked for an algorithm it answered "
-                f"{_described(answer)}. Check OVERLANDER_SERVICE_URL; it must have the service's path prefix, such as "
-                "/v1/changes."
+                f"{_described(answer)}. Check OVERLANDER_SERVICE_URL; it must have the service's path prefix, "
+                "such as /v1/changes."
             )
         if not definition["enabled"]:
             raise BadInput(
-                f"The service at {self.url} has the algorithm {algorithm} disabled. Ask its operators to enable it."
+                f"The service at {self.url} has the algorithm {algorithm} disabled. Ask its operators to "
+                "enable it."
             )
 
     def request(self, chip: Chip, algorithm: str, *, refresh: bool) -> Receipt:
@@ -104,8 +108,8 @@ class ChangeResults:
             raise self._away(error) from error
         except httpx.HTTPError as error:
             raise UncertainError(
-                f"Chip {chip.x},{chip.y} was asked for at {self.url}, but no answer came ({_words(error)}): the job may "
-                "be queued or not. It is not asked for again until that is clear."
+                f"Chip {chip.x},{chip.y} was asked for at {self.url}, but no answer came ({_words(error)}): the "
+                "job may be queued or not. It is not asked for again until that is clear."
             ) from error
         return self._receipt(chip, answer)
 
@@ -113,8 +117,8 @@ class ChangeResults:
         body = _json(answer)
         if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
             raise PermanentError(
-                f"The service at {self.url} does not run this algorithm (422 for chip {chip.x},{chip.y}): it is unknown "
-                "or was disabled. Ask its operators."
+                f"The service at {self.url} does not run this algorithm (422 for chip {chip.x},{chip.y}): it is "
+                "unknown or was disabled. Ask its operators."
             )
         if isinstance(body, dict) and "chip_x" in body and answer.is_success:
             update_requested = _moment(body.get("chip_update_requested"))
@@ -123,11 +127,12 @@ class ChangeResults:
             return Receipt("ticketed" if "result_ok" in body else "queued", update_requested)
         if answer.is_server_error or answer.is_success:
             raise UncertainError(
-                f"Chip {chip.x},{chip.y} was asked for at {self.url}, which answered {_described(answer)}: the job may "
-                "be queued or not. It is not asked for again until that is clear."
+                f"Chip {chip.x},{chip.y} was asked for at {self.url}, which answered {_described(answer)}: the "
+                "job may be queued or not. It is not asked for again until that is clear."
             )
         raise PermanentError(
-            f"{self.url} refused the request for chip {chip.x},{chip.y}: {_described(answer)}. Check OVERLANDER_SERVICE_URL."
+            f"{self.url} refused the request for chip {chip.x},{chip.y}: {_described(answer)}. Check "
+            "OVERLANDER_SERVICE_URL."
         )
 
     def _known(self) -> str:
@@ -151,6 +156,42 @@ class ChangeResults:
             f"The change-results service at {self.url} does not answer: {_words(error)}. Check that it is up, and "
             "OVERLANDER_SERVICE_URL."
         )
+
+
+class Requester:
+    """The service that a run's settings name, asked for one algorithm's chips, one request at a time.
+
+    Raises:
+        BadInput: no service is set, or it is not the service, or does not run the algorithm.
+        ServiceAway, ServiceTimedOut: it does not answer.
+    """
+
+    def __init__(self, settings: Settings, algorithm: str) -> None:
+        if settings.service_url is None:
+            raise BadInput(
+                "No change-results service is set, so nothing can be requested. Set OVERLANDER_SERVICE_URL to its "
+                "base URL with its path prefix."
+            )
+        self._algorithm = algorithm
+        self._interval_s = settings.service_interval_s
+        self._turn = threading.Lock()
+        self._client = ChangeResults(
+            settings.service_url, settings.service_timeout_s, settings.service_connect_timeout_s
+        )
+        self._client.check(algorithm)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def pause(self) -> None:
+        """Let the pause between two requests go by; before a request is noted, so that few are ever in doubt."""
+        with self._turn:
+            time.sleep(self._interval_s)
+
+    def send(self, chip: Chip, *, refresh: bool) -> Receipt:
+        """Send one request; raises as `ChangeResults.request`."""
+        return self._client.request(chip, self._algorithm, refresh=refresh)
 
 
 def _checked(url: str) -> str:

@@ -6,9 +6,9 @@ when all are settled, or when its time is over; the next round goes on.
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from tasks.chips.campaign import Site
 from tasks.chips.grid import Chip
@@ -60,8 +60,8 @@ def settle(site: Site, time_box_s: float) -> Settled:
     out = {chip: record for chip, record in records.items() if record.state in WAITS}
     while out and time.monotonic() < min(until, hand_on_at) and not site.stopping.is_set():
         seen = _look(site, out)
-        site.ledger.write(lambda ledger, seen=seen: remember(ledger, site.ground, seen), lease=site.lease)
-        moved = any(record.state != out[chip].state or record.farthest != out[chip].farthest for chip, record in seen.items())
+        site.ledger.write(partial(remember, ground=site.ground, records=seen), lease=site.lease)
+        moved = any(_mark(record) != _mark(out[chip]) for chip, record in seen.items())
         for chip, record in seen.items():
             if record.state in WAITS:
                 out[chip] = record
@@ -72,11 +72,17 @@ def settle(site: Site, time_box_s: float) -> Settled:
         if ended:
             break
         if home:
-            hand_on_at = min(hand_on_at, time.monotonic() + min(HAND_ON_AFTER_S, settings.poll_first_s))
+            hand_on_at = min(hand_on_at, time.monotonic() + HAND_ON_AFTER_S)
         interval_s = settings.poll_first_s if moved else min(interval_s * GROWTH, settings.poll_longest_s)
         if out:
-            site.stopping.wait(max(0.0, min(interval_s, until - time.monotonic(), hand_on_at - time.monotonic())))
+            left_s = min(until, hand_on_at) - time.monotonic()
+            site.stopping.wait(max(0.0, min(interval_s, left_s)))
     return Settled(tuple(home), tuple(ended), len(out))
+
+
+def _mark(record: Record) -> tuple[object, ...]:
+    """Return what tells that a chip has moved."""
+    return record.state, record.farthest, record.look.pixels
 
 
 def _look(site: Site, out: dict[Chip, Record]) -> dict[Chip, Record]:
@@ -106,12 +112,10 @@ def _is_due(site: Site, chip: Chip, record: Record) -> bool:
     progress_due = timedelta(seconds=min(site.settings.stall_after_s / 4, 600))
     if record.look.pixels < FEW_ROWS or datetime.now(UTC) - record.look.at >= progress_due:
         return True
-    with site.pacer.slot():
+    with site.paced():
         last = site.table.last_pixel(chip, site.campaign.algorithm)
     return last is not None and (record.baseline is None or last > record.baseline)
 
 
 FEW_ROWS = 500
 """Counting a partition of so few rows costs hardly more than reading one of them."""
-
-

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from tasks.chips.campaign import Site
 from tasks.chips.grid import PIXELS, Chip
 from tasks.chips.states import Record, judge, needs_pixels, still_stands
-from tasks.errors import OverlanderError, ServiceTimedOut, ThrottledError
 from tasks.ledger.chips import recall, remember
 
 
@@ -64,26 +63,28 @@ def _left(chips: Iterable[Chip], seen: dict[Chip, Record]) -> list[Chip]:
     return [chip for chip in chips if chip not in seen]
 
 
+def look_again(site: Site, chip: Chip, before: Record | None) -> Record:
+    """Count one chip's rows and return where it stands."""
+    algorithm = site.campaign.algorithm
+    with site.paced():
+        started = time.monotonic()
+        look = site.table.look(chip, algorithm)
+        pixels = site.table.pixels(chip, algorithm) if needs_pixels(look, before) else None
+        if look.pixels >= PIXELS and pixels is None:
+            site.pacer.note("count", time.monotonic() - started)
+    return judge(look, pixels, before, site.stall_after)
+
+
 def _see(site: Site, chip: Chip, before: Record | None, counting: list[float]) -> Record:
     """Return where one chip stands: by its head if that proves that nothing changed, else by its rows."""
-    algorithm = site.campaign.algorithm
-    try:
-        with site.pacer.slot():
-            if before is not None and not site.campaign.recount:
-                started = time.monotonic()
-                ticketed, update_requested = site.table.head(chip, algorithm)
-                site.pacer.note("head", time.monotonic() - started)
-                if still_stands(before, ticketed, update_requested):
-                    return replace(before, look=replace(before.look, at=datetime.now(UTC)))
+    if before is not None and not site.campaign.recount:
+        with site.paced():
             started = time.monotonic()
-            look = site.table.look(chip, algorithm)
-            pixels = site.table.pixels(chip, algorithm) if needs_pixels(look, before) else None
-            counting.append(time.monotonic() - started)
-            if look.pixels >= PIXELS and pixels is None:
-                site.pacer.note("count", counting[-1])
-    except (ThrottledError, ServiceTimedOut):
-        site.pacer.overloaded()
-        raise
-    except OverlanderError:
-        raise
-    return judge(look, pixels, before, site.stall_after)
+            ticketed, update_requested = site.table.head(chip, site.campaign.algorithm)
+            site.pacer.note("head", time.monotonic() - started)
+        if still_stands(before, ticketed, update_requested):
+            return replace(before, look=replace(before.look, at=datetime.now(UTC)))
+    started = time.monotonic()
+    record = look_again(site, chip, before)
+    counting.append(time.monotonic() - started)
+    return record

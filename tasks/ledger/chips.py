@@ -118,8 +118,12 @@ def use_tile(ledger: Connection, ground: Ground, campaign: str) -> TileNote:
     """Write down that a campaign is at work on a tile, and return what is kept of the tile."""
     now = datetime.now(UTC)
     upsert(ledger, tiles_table, [key(ground) | {"campaign": campaign, "last_used_at": now}])
-    row = ledger.execute(select(tiles_table).where(on(tiles_table, ground))).one()
-    return _tile_note(row)
+    return tile_note(ledger, ground)
+
+
+def tile_note(ledger: Connection, ground: Ground) -> TileNote:
+    """Return what is kept of a tile that a campaign has used."""
+    return _tile_note(ledger.execute(select(tiles_table).where(on(tiles_table, ground))).one())
 
 
 def close_tile(ledger: Connection, ground: Ground, closed_at: datetime | None, reason: str = "") -> None:
