@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tasks.chips.chip_file import FailedPixels, Flawed
-from tasks.chips.grid import Chip, Tile, Window, parse_window, region_named, tile_named
+from tasks.chips.grid import Chip, Tile, Window, chip_at, parse_window, region_named, tile_named
 from tasks.chips.layout import DEFAULT_TEMPLATE, Layout, checked_layout
 from tasks.chips.processes import ExportPool
 from tasks.chips.results import ResultsTable
@@ -95,6 +95,23 @@ def tile_campaign_of(
         failed_pixels=failed_pixels,
         recount=recount,
     )
+
+
+def chips_of(campaign: Campaign, corners: Iterable[tuple[int, int]]) -> list[Chip]:
+    """Return the chips with these upper left corners.
+
+    Raises:
+        BadInput: a corner is no chip's, or lies outside the campaign's window.
+    """
+    inside = set(campaign.chips)
+    found = [chip_at(x, y, campaign.tile.region) for x, y in corners]
+    for chip in found:
+        if chip not in inside:
+            raise BadInput(
+                f"Chip {chip.x},{chip.y} is not in window {campaign.window} of tile {campaign.tile.name}. Name chips of "
+                "this tile only, or another window."
+            )
+    return found
 
 
 @dataclass

@@ -46,12 +46,14 @@ class Asking:
         steps: the chips to request, with how and why.
         guard: why requesting has stopped, or an empty text.
         held_back: chips that would be asked for but for a limit, the pilot or the guard.
+        pilot: whether nothing of the algorithm was ever seen, so that one chip goes first.
         at: when that was decided, our clock.
     """
 
     steps: Mapping[Chip, Step]
     guard: str
     held_back: int
+    pilot: bool
     at: datetime
 
 
@@ -97,7 +99,8 @@ def decide(
     room = max(0, rules.max_outstanding - outstanding(records.values()))
     if limit is not None:
         room = min(room, limit)
-    if pilot_needed(records, elsewhere):
+    pilot = pilot_needed(records, elsewhere)
+    if pilot:
         room = min(room, 0 if outstanding(records.values()) else 1)
     if guard:
         room = 0
@@ -109,7 +112,7 @@ def decide(
 
     if quarantined or guard:
         site.ledger.write(note, lease=site.lease)
-    return Asking(chosen, guard, len(asking) - len(chosen), now)
+    return Asking(chosen, guard, len(asking) - len(chosen), pilot, now)
 
 
 def cost(site: Site, chips: int) -> str:
@@ -122,13 +125,13 @@ def cost(site: Site, chips: int) -> str:
     return f"{chips:,} chips, {chips * 10_000:,} pixels of computing that cannot be called back; {hours}"
 
 
-def check_consent(site: Site, asking: Asking, *, agreed: bool) -> None:
-    """Make sure that somebody agreed to a run that would send more than a handful of requests.
+def check_consent(site: Site, asking: Asking) -> None:
+    """Make sure that a run to which nobody has agreed would not send more than a handful of requests.
 
     Raises:
-        ConsentMissing: nobody did.
+        ConsentMissing: it would.
     """
-    if len(asking.steps) > HANDFUL and not agreed:
+    if len(asking.steps) > HANDFUL:
         raise ConsentMissing(
             f"This run would request {cost(site, len(asking.steps))}. Say --yes to agree, or --max-requests N to "
             "send at most N; nothing was requested."
@@ -141,6 +144,9 @@ class Requested:
 
     sent: int = 0
     uncertain: int = 0
+
+    def __add__(self, other: "Requested") -> "Requested":
+        return Requested(self.sent + other.sent, self.uncertain + other.uncertain)
 
 
 def request(site: Site, steps: Sequence[tuple[Chip, Step]], begun: datetime) -> Requested:

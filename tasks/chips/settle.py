@@ -39,12 +39,13 @@ class Settled:
     out: int
 
 
-def settle(site: Site, time_box_s: float) -> Settled:
+def settle(site: Site, time_box_s: float, *, first_rows: bool = False) -> Settled:
     """Watch the campaign's chips that are out for one round.
 
     Args:
         site: the campaign at work.
         time_box_s: the round is over after so long, whatever is out.
+        first_rows: whether the round is over as soon as one of our requests is seen to have rows.
 
     Raises:
         OverlanderError: as looking at them fails.
@@ -69,7 +70,7 @@ def settle(site: Site, time_box_s: float) -> Settled:
                 (home if record.state in HOME else ended).append(chip)
                 del out[chip]
         site.progress.add(settled=sum(record.state in HOME for record in seen.values()))
-        if ended:
+        if ended or (first_rows and any(record.asked and record.asked.rows_at for record in seen.values())):
             break
         if home:
             hand_on_at = min(hand_on_at, time.monotonic() + HAND_ON_AFTER_S)

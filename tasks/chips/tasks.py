@@ -141,15 +141,16 @@ def request_row(campaign: Campaign, where: str, steps: list[tuple[Chip, Step]], 
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def settle_round(campaign: Campaign, number: int, time_box_s: float) -> Settled:
+def settle_round(campaign: Campaign, number: int, time_box_s: float, first_rows: bool) -> Settled:
     """Watch what was asked for, for one round.
 
     Args:
         campaign: the run's campaign, open in this process.
         number: the round's, for people.
         time_box_s: the round is over after so long.
+        first_rows: whether it is over as soon as a request is seen to have rows.
     """
-    seen = settle_stage.settle(site_of(campaign), min(time_box_s, TIME_BOX_S))
+    seen = settle_stage.settle(site_of(campaign), min(time_box_s, TIME_BOX_S), first_rows=first_rows)
     words = "round %d: %d came home, %d ended otherwise, %d out"
     get_run_logger().info(words, number, len(seen.home), len(seen.ended), seen.out)
     return seen
