@@ -1,4 +1,4 @@
-"""Bringing a surveyed tile home: ask for what is missing, watch, save what comes home, ask again where that helps."""
+"""Bringing a surveyed tile home: ask for what is missing, watch, save what comes home, ask again if it helps."""
 
 import time
 from collections.abc import Iterable, Sequence

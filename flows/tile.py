@@ -19,6 +19,7 @@ from tasks.chips.campaign import Campaign, Site, chips_of, site, tile_campaign_o
 from tasks.chips.chip_file import FailedPixels, Flawed
 from tasks.chips.export import ExportTally
 from tasks.chips.grid import Chip
+from tasks.chips.heal import rules_of
 from tasks.chips.layout import DEFAULT_TEMPLATE, refuse_foreign_files
 from tasks.chips.report import Standing, standing, write_files
 from tasks.chips.request import Requested
@@ -191,7 +192,7 @@ def _report(
     """Write the tile's files, show it in the UI and return the run's last state."""
     work = place.campaign
     with place.ledger.read() as ledger:
-        found = standing(ledger, place.ground, work.tile, work.chips, work.layout.root)
+        found = standing(ledger, place.ground, work.tile, work.chips, work.layout.root, rules_of(place.settings))
         files = write_files(ledger, place.ground, work, found) if mode in ("run", "export") else {}
     summary = summary_of(work, found, seconds)
     if mode != "count":
@@ -231,11 +232,9 @@ def _closed(place: Site, note: TileNote) -> State[dict[str, Any]]:
     """Return the last state of a run on a tile that was delivered elsewhere: nothing is done."""
     work = place.campaign
     with place.ledger.read() as ledger:
-        found = standing(ledger, place.ground, work.tile, work.chips, work.layout.root)
-    nothing = dict.fromkeys(
-        ("exported", "kept", "waiting", "needs_person", "requested", "quarantined", "exit_status"), 0
-    )
-    nothing |= {"files": {}}
+        found = standing(ledger, place.ground, work.tile, work.chips, work.layout.root, rules_of(place.settings))
+    counts = ("exported", "kept", "waiting", "needs_person", "requested", "quarantined", "exit_status")
+    nothing: dict[str, Any] = dict.fromkeys(counts, 0) | {"files": {}}
     return Completed(
         message=f"Tile {work.tile.name} was closed on {note.closed_at:%Y-%m-%d} ({note.closed_reason}): nothing "
         "of it is requested or written. `overlander tile reopen` opens it again.",

@@ -108,8 +108,8 @@ def chips_of(campaign: Campaign, corners: Iterable[tuple[int, int]]) -> list[Chi
     for chip in found:
         if chip not in inside:
             raise BadInput(
-                f"Chip {chip.x},{chip.y} is not in window {campaign.window} of tile {campaign.tile.name}. Name chips of "
-                "this tile only, or another window."
+                f"Chip {chip.x},{chip.y} is not in window {campaign.window} of tile {campaign.tile.name}. Name "
+                "chips of this tile only, or another window."
             )
     return found
 

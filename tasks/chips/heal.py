@@ -5,13 +5,14 @@ attempts, the same pixels missing twice are left to a person, and what merely wa
 the queue has demonstrably moved past it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 from tasks.chips.grid import Chip
 from tasks.chips.states import HOME, Record, State
+from tasks.settings import Settings
 
 WAITS = frozenset({State.QUEUED, State.STALE, State.UNCERTAIN, State.RUNNING})
 """States in which a request that was sent has not come to its end."""
@@ -40,6 +41,16 @@ class Rules:
     max_outstanding: int
 
 
+def rules_of(settings: Settings) -> Rules:
+    """Return how far asking goes, by the settings."""
+    return Rules(
+        max_attempts=settings.max_attempts,
+        stall_after=timedelta(seconds=settings.stall_after_s),
+        wait_limit=timedelta(seconds=settings.wait_limit_s),
+        max_outstanding=settings.max_outstanding,
+    )
+
+
 @dataclass(frozen=True)
 class Step:
     """What to do about one chip.
@@ -57,7 +68,7 @@ class Step:
     renew: bool = False
 
 
-def next_step(record: Record, rules: Rules, moved_past: datetime | None, again: frozenset[State]) -> Step:
+def next_step(record: Record, rules: Rules, moved_past: datetime | None, again: Collection[State] = ()) -> Step:
     """Return what to do about a chip.
 
     Args:
@@ -137,9 +148,17 @@ def tripped(records: Iterable[Record], last_ends: Iterable[State], now: datetime
     return ""
 
 
-def is_settled(record: Record) -> bool:
-    """Tell whether a request for a chip has come to its end, good or bad."""
-    return record.state in HOME | {State.INCOMPLETE, State.STALLED, State.QUARANTINED}
+def in_words(step: Step, record: Record, rules: Rules) -> str:
+    """Return what the next run will do about a chip, for people."""
+    attempts = record.asked.attempts if record.asked is not None else 0
+    match step.do:
+        case "request":
+            return f"will be requested (attempt {attempts + 1} of {rules.max_attempts})"
+        case "quarantine":
+            return "will be left to a person"
+        case "wait":
+            return "will be waited for"
+    return "" if record.state in HOME else "is left alone until `overlander tile release`"
 
 
 def _ask(record: Record, rules: Rules, why: str, *, refresh: bool = True) -> Step:

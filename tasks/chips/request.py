@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
@@ -10,12 +10,12 @@ from tasks.chips.campaign import Site
 from tasks.chips.grid import Chip
 from tasks.chips.heal import (
     SAMPLE,
-    Rules,
     Step,
     next_step,
     outstanding,
     pilot_needed,
     queue_moved_past,
+    rules_of,
     tripped,
 )
 from tasks.chips.states import Asked, Record, State
@@ -57,17 +57,6 @@ class Asking:
     at: datetime
 
 
-def rules_of(site: Site) -> Rules:
-    """Return how far asking goes, by the settings."""
-    settings = site.settings
-    return Rules(
-        max_attempts=settings.max_attempts,
-        stall_after=site.stall_after,
-        wait_limit=timedelta(seconds=settings.wait_limit_s),
-        max_outstanding=settings.max_outstanding,
-    )
-
-
 def decide(
     site: Site, *, again: Collection[State] = (), only: Collection[Chip] | None = None, limit: int | None = None
 ) -> Asking:
@@ -79,7 +68,7 @@ def decide(
         only: the only chips to ask for; None is all of the campaign's.
         limit: requests that the run may still send; None is no limit.
     """
-    rules, now = rules_of(site), datetime.now(UTC)
+    rules, now = rules_of(site.settings), datetime.now(UTC)
     ground = site.ground
     with site.ledger.read() as ledger:
         records = recall(ledger, ground)
@@ -89,7 +78,7 @@ def decide(
     guard = guard or tripped(records.values(), ends, now, rules)
     moved_past = queue_moved_past(records.values())
     wanted = [chip for chip in site.campaign.chips if chip in records and (only is None or chip in only)]
-    steps = {chip: next_step(records[chip], rules, moved_past, frozenset(again)) for chip in wanted}
+    steps = {chip: next_step(records[chip], rules, moved_past, again) for chip in wanted}
     quarantined = {
         chip: replace(records[chip], state=State.QUARANTINED, reason=step.reason, since=now)
         for chip, step in steps.items()
