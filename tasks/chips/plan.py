@@ -55,14 +55,14 @@ def plan_tile(site: Site) -> Plan:
         for chip, record in records.items()
         if is_saved(work, record)
     ]
-    requests = sum(line.next_step.startswith("will be requested") for line in found.lines)
+    requests = found.to_request if site.settings.service_url else 0
     rows = verdicts.count("save") * PIXELS
     return Plan(
         standing=found,
         to_write=verdicts.count("save"),
         to_keep=verdicts.count("keep"),
         bytes=int(rows * row_bytes),
-        requests=requests if site.settings.service_url else 0,
+        requests=requests,
         expected_hours=None if settle_rate is None else requests * settle_rate / 3600,
         expected_seconds=None if rate is None else rows / rate,
     )

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from tasks.chips.campaign import Campaign
 from tasks.chips.grid import Chip, Tile, row_column
-from tasks.chips.heal import Rules, Step, in_words, next_step, queue_moved_past, waits_too_long
+from tasks.chips.heal import Rules, in_words, next_step, queue_moved_past, waits_too_long
 from tasks.chips.layout import FLAWED_FOLDER, Layout
 from tasks.chips.states import HOME, NEEDS_PERSON, Record, State
 from tasks.files import write_if_changed
@@ -35,6 +35,7 @@ class Standing:
         waiting: chips that are not home yet and that running again later will help.
         needs_person: chips that no further run changes.
         next_steps: what to do, in sentences.
+        to_request: chips that the next run asks for, if a service is set and nothing stops it.
         guard: why nothing more is requested until a person releases the tile; empty when nothing stops it.
     """
 
@@ -43,6 +44,7 @@ class Standing:
     waiting: int
     needs_person: int
     next_steps: tuple[str, ...]
+    to_request: int = 0
     guard: str = ""
 
     @property
@@ -68,8 +70,9 @@ def standing(
     files = saved(ledger, ground, root)
     records = {chip: everyone[chip] for chip in chips if chip in everyone}
     moved_past = queue_moved_past(everyone.values())
+    steps = {chip: next_step(record, rules, moved_past) for chip, record in records.items()}
     lines = tuple(
-        _line(tile, chip, records[chip], files.get(chip), root, next_step(records[chip], rules, moved_past), rules)
+        _line(tile, chip, records[chip], files.get(chip), root, in_words(steps[chip], records[chip], rules))
         if chip in records
         else ChipLine(chip.x, chip.y, *row_column(chip, tile), State.UNKNOWN.value, reason="Not looked at yet.")
         for chip in chips
@@ -79,8 +82,16 @@ def standing(
     late = sum(waits_too_long(record, now, rules) for record in records.values())
     away = sum(count for state, count in states.items() if state not in HOME | NEEDS_PERSON)
     guard = next((note.guard for note in find_tiles(ledger, ground.region, ground.tile, ground.algorithm)), "")
-    steps = steps_for(states, stuck, late)
-    return Standing(lines, states, away - late, stuck + late, (guard, *steps) if guard else steps, guard)
+    advice = steps_for(states, stuck, late)
+    return Standing(
+        lines=lines,
+        states=states,
+        waiting=away - late,
+        needs_person=stuck + late,
+        next_steps=(guard, *advice) if guard else advice,
+        to_request=sum(step.do == "request" for step in steps.values()),
+        guard=guard,
+    )
 
 
 def write_files(ledger: Connection, ground: Ground, campaign: Campaign, found: Standing) -> dict[str, Path]:
@@ -124,9 +135,7 @@ def write_files(ledger: Connection, ground: Ground, campaign: Campaign, found: S
     return paths
 
 
-def _line(
-    tile: Tile, chip: Chip, record: Record, file: Saved | None, root: Path, step: Step, rules: Rules
-) -> ChipLine:
+def _line(tile: Tile, chip: Chip, record: Record, file: Saved | None, root: Path, next_words: str) -> ChipLine:
     row, column = row_column(chip, tile)
     current = file is not None and file.update_requested == record.look.update_requested
     return ChipLine(
@@ -143,7 +152,7 @@ def _line(
         reason=file.problem if file is not None and _is_stuck(record, file) else record.reason,
         since=record.since,
         attempts=record.asked.attempts if record.asked is not None else 0,
-        next_step=in_words(step, record, rules),
+        next_step=next_words,
     )
 
 
