@@ -89,6 +89,20 @@ def write_if_changed(path: Path, content: bytes) -> bool:
     return True
 
 
+def remove(path: Path) -> None:
+    """Remove a file that may be there.
+
+    Raises:
+        OutputUnusable: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except NotADirectoryError:
+        pass
+    except OSError as error:
+        raise unusable(path, error) from error
+
+
 def sha256_of(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
@@ -114,13 +128,20 @@ def sweep_parts(folder: Path) -> int:
     """Remove temporary files in `folder` whose writer is gone; return how many.
 
     A writer on this host is looked up by its process id; one on another host counts as gone after a day.
+
+    Raises:
+        OutputUnusable: the folder cannot be read, or is none.
     """
     swept = 0
-    with contextlib.suppress(FileNotFoundError):
+    try:
         for part in folder.iterdir():
             if (match := _PART.match(part.name)) and _abandoned(part, match["host"], int(match["pid"])):
                 part.unlink(missing_ok=True)
                 swept += 1
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise unusable(folder, error) from error
     return swept
 
 

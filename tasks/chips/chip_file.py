@@ -173,10 +173,10 @@ def export_chip(table: ResultsTable, order: ExportOrder) -> Exported:
 
 def _destination(checked: _Checked, order: ExportOrder) -> tuple[str, Path | None]:
     """Return why a chip is not saved, or where it goes."""
-    if checked.bad:
-        return f"The results of {len(set(checked.bad)):,} pixels do not match their md5.", None
     if checked.update_requested != order.update_requested:
         return "It was requested again while it was being read.", None
+    if checked.bad:
+        return f"The results of {len(set(checked.bad)):,} pixels do not match their md5.", None
     if checked.pixels != PIXELS:
         return f"Only {checked.pixels:,} of {PIXELS:,} pixels are there.", None
     if len(checked.failed) == PIXELS:

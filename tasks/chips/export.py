@@ -163,6 +163,9 @@ def _save(site: Site, chip: Chip, record: Record, earlier: Saved | None, row_byt
         outcome = site.exporters.export(order)
     for seconds in outcome.page_seconds:
         site.pacer.note("page", seconds)
+    if outcome.look.update_requested != record.look.update_requested:
+        # What is known stays: it tells the next look which rows are of the pass before the new request.
+        return ExportTally(changed=1)
     if outcome.file is None and not outcome.bad:
         site.ledger.write(lambda ledger: forget(ledger, site.ground, chip), lease=site.lease)
         return ExportTally(changed=1)

@@ -17,9 +17,9 @@ from sqlalchemy import Connection
 from tasks.chips.campaign import Campaign
 from tasks.chips.grid import Chip, Tile, row_column
 from tasks.chips.heal import Rules, in_words, next_step, queue_moved_past, waits_too_long
-from tasks.chips.layout import FLAWED_FOLDER, Layout
+from tasks.chips.layout import FLAWED_FOLDER
 from tasks.chips.states import HOME, NEEDS_PERSON, Record, State
-from tasks.files import write_if_changed
+from tasks.files import remove, write_if_changed
 from tasks.ledger.chips import Saved, find_tiles, recall, saved
 from tasks.ledger.keys import Ground
 from tasks.report.chips import ChipLine, count_states
@@ -117,9 +117,12 @@ def write_files(ledger: Connection, ground: Ground, campaign: Campaign, found: S
     table, columns = _manifest(tile, campaign.algorithm, folder, recall(ledger, ground), files)
     write_if_changed(paths["manifest"], table)
     write_if_changed(paths["parquet"], columns)
+    lists = [place("bad-pixels.csv"), folder / FLAWED_FOLDER / place("bad-pixels.csv").name]
     if bad := _bad_pixels(recall(ledger, ground), files):
-        paths["bad_pixels"] = _bad_pixels_file(layout, tile, campaign, folder)
+        paths["bad_pixels"] = lists[campaign.flawed == "apart"]  # beside the flawed chips, wherever those are
         write_if_changed(paths["bad_pixels"], bad)
+    for earlier in set(lists) - set(paths.values()):
+        remove(earlier)
     title = f"{tile.name} ({tile.region.name}), {campaign.algorithm}"
     paths |= {"map": place("map.png"), "page": place("report.html")}
     write_if_changed(paths["map"], tile_map(found.lines, title, (tile.x, tile.y)))
@@ -248,9 +251,3 @@ def _bad_pixels(records: dict[Chip, Record], files: dict[Chip, Saved]) -> bytes:
                 writer.writerow([chip.x, chip.y, *chip.pixel_at(position), problem])
                 found += 1
     return text.getvalue().encode() if found else b""
-
-
-def _bad_pixels_file(layout: Layout, tile: Tile, campaign: Campaign, folder: Path) -> Path:
-    """Return where the list of bad pixels goes: beside the flawed chips, wherever those are."""
-    name = layout.report_name("bad-pixels.csv", tile)
-    return folder / FLAWED_FOLDER / name if campaign.flawed == "apart" else folder / name

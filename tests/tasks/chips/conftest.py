@@ -1,7 +1,7 @@
 """A real table, a way to write chips into it, and campaigns at work in a folder of the test."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -71,8 +71,11 @@ def in_a_folder(tmp_path: Path, cassandra_node: Node, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
-def working(in_a_folder: Path, exporters: ExportPool) -> Working:
-    """Opens a campaign's site as a run does, with the shared process to save chips."""
+def working(
+    in_a_folder: Path, table: ResultsTable, exporters: ExportPool, monkeypatch: pytest.MonkeyPatch
+) -> Working:
+    """Opens a campaign's site as a run does, with the shared session and the shared process to save chips."""
+    monkeypatch.setattr(ResultsTable, "open", lambda _settings: nullcontext(table))
 
     @contextmanager
     def open_site(campaign: Campaign) -> Iterator[Site]:
