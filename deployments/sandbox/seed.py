@@ -227,7 +227,16 @@ def request_again(connected: Session, chip_x: int, chip_y: int, algorithm: str, 
     )
 
 
-def inputs_url(chip_x: int, chip_y: int) -> str:
+def enable(node: Node, algorithm: str = ALGORITHM) -> None:
+    """Write the algorithm's definition, so that the service takes requests for it."""
+    with session(node) as connected:
+        connected.execute(
+            "INSERT INTO algorithms (algorithm, enabled, inputs_url_template) VALUES (%s, true, %s)",
+            (algorithm, inputs_url("{{x}}", "{{y}}")),
+        )
+
+
+def inputs_url(chip_x: int | str, chip_y: int | str) -> str:
     """Return an address of the length and shape that the service writes; nothing answers there."""
     ubids = "".join(
         f"&ubid={satellite}/SRB{band}"

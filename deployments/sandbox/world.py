@@ -1,4 +1,7 @@
-"""The sandbox as a whole: a real Cassandra with a seeded corner of a tile, under the user's state folder."""
+"""The sandbox as a whole, under the user's state folder.
+
+A real Cassandra with a seeded corner of a tile, and a change-results service that writes into it.
+"""
 
 import os
 from collections.abc import Callable
@@ -8,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments import server
-from deployments.sandbox import cassandra, seed
+from deployments.sandbox import cassandra, change_results, seed
 from deployments.sandbox.cassandra import Node
 from tasks.settings import state_folder
 
@@ -26,15 +29,16 @@ def up(*, report: Callable[[str], None], fresh: bool = False) -> Node:
 
     Args:
         report: is told each step in a line, before it begins.
-        fresh: start again from nothing: wipes the table and the sandbox's own ledger.
+        fresh: start again from nothing: wipes the table, the service's queue and the sandbox's own ledger.
 
     Raises:
         PartMissing: Java, the jars or memory; says what to do.
-        ServiceAway: the node did not answer in time.
+        ServiceAway: the node or the service did not answer in time.
     """
     folder, jars = _folder(), jars_folder()
     if fresh:
-        report("Wiping the sandbox's table and ledger.")
+        report("Wiping the sandbox's table, queue and ledger.")
+        change_results.down(_service_folder())
         cassandra.down(folder / "cassandra")
         for file in folder.glob(f"{ledger_file().name}*"):
             file.unlink(missing_ok=True)
@@ -42,12 +46,15 @@ def up(*, report: Callable[[str], None], fresh: bool = False) -> Node:
     started = cassandra.up(folder / "cassandra", jars, fresh=fresh)
     report(f"Seeding tile {seed.TILE} (some 40 s the first time).")
     seed.seed(started)
+    seed.enable(started)
+    change_results.up(_service_folder(), started, report=report, fresh=fresh)
     return started
 
 
 def down() -> bool:
     """Stop the sandbox; return whether it ran. What it holds stays for the next `up`."""
-    return cassandra.down(_folder() / "cassandra")
+    service_ran = change_results.down(_service_folder())
+    return cassandra.down(_folder() / "cassandra") or service_ran
 
 
 def status() -> dict[str, Any]:
@@ -56,7 +63,7 @@ def status() -> dict[str, Any]:
     running_server = server.status()
     return {
         "cassandra": {**asdict(running), "hosts": list(running.hosts)} if running else None,
-        "service_url": None,
+        "service_url": change_results.status(_service_folder()),
         "wps_url": None,
         "prefect_api_url": running_server.api_url if running_server else None,
     }
@@ -86,6 +93,10 @@ def jars_folder() -> Path:
     """Return the folder of Cassandra's jars: `OVERLANDER_SANDBOX_JARS`, else the sandbox's own."""
     named = os.environ.get(JARS_VARIABLE)
     return Path(named) if named else _folder() / "jars"
+
+
+def _service_folder() -> Path:
+    return _folder() / "change-results"
 
 
 def _folder() -> Path:
