@@ -19,7 +19,6 @@ from tasks.chips.campaign import Campaign, Site, chips_of, site, tile_campaign_o
 from tasks.chips.chip_file import FailedPixels, Flawed
 from tasks.chips.export import ExportTally
 from tasks.chips.grid import Chip
-from tasks.chips.heal import rules_of
 from tasks.chips.layout import DEFAULT_TEMPLATE, refuse_foreign_files
 from tasks.chips.report import Standing, standing, write_files
 from tasks.chips.request import Requested
@@ -135,6 +134,7 @@ def batches(campaign: Campaign, chips_per_task: int) -> list[tuple[str, list[Chi
 
 def _run(place: Site, mode: Mode, wishes: Wishes, chips_per_task: int) -> State[dict[str, Any]]:
     work, started = place.campaign, time.monotonic()
+    before = _standing(place)
     if mode in ("run", "export"):
         _check_output(place)
     names, rows = zip(*batches(work, chips_per_task), strict=True)
@@ -164,7 +164,7 @@ def _run(place: Site, mode: Mode, wishes: Wishes, chips_per_task: int) -> State[
             raise
     tally = sum((future.result() for future in exported if future.state.is_completed()), ExportTally())
     _note_rates(place, surveyed, tally)
-    state = _report(place, mode, tally, brought.requested, time.monotonic() - started)
+    state = _report(place, mode, tally, brought.requested, before, time.monotonic() - started)
     if failure is not None:
         raise failure
     for future in (*surveyed, *exported):
@@ -187,14 +187,17 @@ def _check_output(place: Site) -> None:
 
 
 def _report(
-    place: Site, mode: Mode, tally: ExportTally, requested: Requested, seconds: float
+    place: Site, mode: Mode, tally: ExportTally, requested: Requested, before: Standing, seconds: float
 ) -> State[dict[str, Any]]:
     """Write the tile's files, show it in the UI and return the run's last state."""
     work = place.campaign
-    with place.ledger.read() as ledger:
-        found = standing(ledger, place.ground, work.tile, work.chips, work.layout.root, rules_of(place.settings))
-        files = write_files(ledger, place.ground, work, found) if mode in ("run", "export") else {}
+    found = _standing(place)
+    files: dict[str, Path] = {}
+    if mode in ("run", "export"):
+        with place.ledger.read() as ledger:
+            files = write_files(ledger, place.ground, work, found)
     summary = summary_of(work, found, seconds)
+    summary["changed"] = sum(now != then for now, then in zip(found.lines, before.lines, strict=True))
     if mode != "count":
         summary |= {
             "exported": tally.exported,
@@ -231,15 +234,20 @@ def summary_of(campaign: Campaign, found: Standing, seconds: float) -> dict[str,
 def _closed(place: Site, note: TileNote) -> State[dict[str, Any]]:
     """Return the last state of a run on a tile that was delivered elsewhere: nothing is done."""
     work = place.campaign
-    with place.ledger.read() as ledger:
-        found = standing(ledger, place.ground, work.tile, work.chips, work.layout.root, rules_of(place.settings))
-    counts = ("exported", "kept", "waiting", "needs_person", "requested", "quarantined", "exit_status")
-    nothing: dict[str, Any] = dict.fromkeys(counts, 0) | {"files": {}}
-    return Completed(
-        message=f"Tile {work.tile.name} was closed on {note.closed_at:%Y-%m-%d} ({note.closed_reason}): nothing "
-        "of it is requested or written. `overlander tile reopen` opens it again.",
-        data=summary_of(work, found, 0.0) | nothing,
+    words = (
+        f"Tile {work.tile.name} was closed on {note.closed_at:%Y-%m-%d} ({note.closed_reason}): nothing of it is "
+        "requested or written. `overlander tile reopen` opens it again."
     )
+    counts = ("changed", "exported", "kept", "waiting", "needs_person", "requested", "quarantined")
+    nothing: dict[str, Any] = dict.fromkeys(counts, 0) | {"files": {}}
+    summary = summary_of(work, _standing(place), 0.0) | nothing | {"closed": words}
+    return Completed(message=words, data=summary | {"exit_status": 0})
+
+
+def _standing(place: Site) -> Standing:
+    work = place.campaign
+    with place.ledger.read() as ledger:
+        return standing(ledger, place.ground, work.tile, work.chips, work.layout.root, rules_of(place.settings))
 
 
 def _note_rates(place: Site, surveyed: list[PrefectFuture[Any]], tally: ExportTally) -> None:

@@ -54,6 +54,7 @@ class Pacer:
         self.limit = rule.ceiling
         self._under_way = 0
         self._since_change = 0
+        self._same_trouble = 0
         self._paces: dict[str, _Pace] = {}
         self._free = threading.Condition()
 
@@ -75,6 +76,7 @@ class Pacer:
         with self._free:
             pace = self._paces.setdefault(kind, _Pace())
             pace.count += 1
+            self._same_trouble = max(0, self._same_trouble - 1)
             weight = max(self.rule.smoothing, 1 / pace.count)
             pace.recent_s += (seconds - pace.recent_s) * weight
             if pace.count < self.rule.patience:
@@ -89,8 +91,15 @@ class Pacer:
                 self._change(self.limit + 1)
 
     def overloaded(self) -> None:
-        """Halve the limit: the service said that it has too much to do, or did not answer in time."""
+        """Halve the limit: the service said that it has too much to do, or did not answer in time.
+
+        What was under way then and fails as well is the same trouble, and changes nothing more.
+        """
         with self._free:
+            if self._same_trouble > 0:
+                self._same_trouble -= 1
+                return
+            self._same_trouble = self._under_way - 1
             self._change(max(1, self.limit // 2))
 
     def _change(self, limit: int) -> None:

@@ -10,11 +10,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import platformdirs
 import pytest
 
 from deployments import server
 from deployments.sandbox import cassandra, seed
+from deployments.sandbox import change_results as service
 
 ROOT = Path(__file__).parent.parent
 _KEPT = ("OVERLANDER_SANDBOX_JARS", "OVERLANDER_TESTS_SKIP_NOTHING")
@@ -67,6 +69,39 @@ def seeded_node(cassandra_node: cassandra.Node) -> cassandra.Node:
     """Return the session's Cassandra with the sandbox's chips in it, their results cut short."""
     seed.seed(cassandra_node, results=[f'{{"algorithm": "x", "change_models": [], "n": {n}}}' for n in range(7)])
     return cassandra_node
+
+
+@pytest.fixture(scope="session")
+def change_results_folder(own_state_folder: Path) -> Path:
+    """Return where the session's change-results service keeps its files."""
+    return own_state_folder / "sandbox" / "change-results"
+
+
+@pytest.fixture(scope="session")
+def change_results(cassandra_node: cassandra.Node, change_results_folder: Path) -> Iterator[str]:
+    """Return the base URL of the session's change-results service: as fast as it can, with short results.
+
+    It knows the sandbox's algorithm. Plan, queue and requests are as the test before has left them; see
+    `change_results_anew`.
+    """
+    seed.enable(cassandra_node)
+    try:
+        service_url = service.up(change_results_folder, cassandra_node, report=print)
+        short = {"settings": {"short_results": True}}
+        httpx.put(f"{service_url}/sandbox/plan", json=short, trust_env=False).raise_for_status()
+        yield service_url
+    finally:
+        service.down(change_results_folder)
+
+
+@pytest.fixture
+def change_results_anew(change_results: str) -> str:
+    """Return the session's change-results service without troubles and with an empty queue."""
+    with httpx.Client(base_url=change_results, trust_env=False) as client:
+        client.post("/sandbox/purge").raise_for_status()
+        client.delete("/sandbox/plan").raise_for_status()
+        client.put("/sandbox/plan", json={"settings": {"short_results": True}}).raise_for_status()
+    return change_results
 
 
 @pytest.fixture(scope="session")

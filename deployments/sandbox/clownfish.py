@@ -9,29 +9,37 @@ import contextlib
 import html
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from cassandra.cluster import Session
+from cassandra import ConsistencyLevel
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.policies import ConstantReconnectionPolicy, RoundRobinPolicy
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from deployments.sandbox.cassandra import Node, session
+from deployments.sandbox.answers import Answer, exception_body, in_thread, iso, proxy_page, refusal, response
+from deployments.sandbox.cassandra import Node
 from deployments.sandbox.plan import Plan, Trouble
 from deployments.sandbox.records import Records
 from deployments.sandbox.worker import Workers
 from tasks.chips.grid import CHIP_M, Chip
 
+_TABLE_TIMEOUT_S = 20.0
+_LOOK_EVERY_S = 0.1
 _GRACE_S = 1  # slow answers still to come are not waited for
 _SHIFT_X, _SHIFT_Y = 2415, -195  # data/chip-specs.json
 _DEFINITION: Mapping[str, type] = {"algorithm": str, "enabled": bool, "inputs_url_template": str}
@@ -43,15 +51,6 @@ _PIXEL = "SELECT * FROM results WHERE chip_x = ? AND chip_y = ? AND algorithm = 
 _CHIP = "SELECT * FROM results WHERE chip_x = ? AND chip_y = ? AND algorithm = ?"
 _ALGORITHMS = "SELECT algorithm, enabled, inputs_url_template FROM algorithms"
 _DEFINE = "INSERT INTO algorithms (algorithm, enabled, inputs_url_template) VALUES (?, ?, ?)"
-_PAGE = (
-    "<!DOCTYPE html>\n<html><head><title>LCMAP Changes</title></head>"
-    '<body><nav>LCMAP Changes</nav><pre id="debug">{entity}</pre></body></html>\n'
-)
-_PROXY_PAGE = (
-    "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n"
-    "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
-)
-_PROXY_TITLES = {200: "Sign in to continue", 404: "404 Not Found", 502: "502 Bad Gateway"}
 _PUBLISH_FAILED = {
     "class": "class com.rabbitmq.client.AlreadyClosedException",
     "cause": None,
@@ -77,7 +76,7 @@ def serve(folder: Path, node: Node, port: int, prefix: str) -> None:
         prefix: path before every route, empty or with a slash at its beginning only.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with session(node, timeout_s=20) as connected:
+    with _session(node) as connected:
         service = _Service(Records(folder / "records.sqlite"), connected)
         uvicorn.run(
             service.application(prefix),
@@ -88,6 +87,31 @@ def serve(folder: Path, node: Node, port: int, prefix: str) -> None:
             access_log=False,
             timeout_graceful_shutdown=_GRACE_S,
         )
+
+
+@contextlib.contextmanager
+def _session(node: Node) -> Iterator[Session]:
+    """Yield a session that waits for each write: without TCP_NODELAY one of some kilobytes takes 45 ms."""
+    profile = ExecutionProfile(
+        load_balancing_policy=RoundRobinPolicy(),
+        consistency_level=ConsistencyLevel.QUORUM,
+        request_timeout=_TABLE_TIMEOUT_S,
+    )
+    cluster = Cluster(
+        node.hosts,
+        port=node.port,
+        protocol_version=5,
+        auth_provider=PlainTextAuthProvider(node.username, node.password),
+        execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+        connect_timeout=_TABLE_TIMEOUT_S,
+        reconnection_policy=ConstantReconnectionPolicy(1.0, max_attempts=None),
+        compression=False,
+        sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+    )
+    try:
+        yield cluster.connect(node.keyspace)
+    finally:
+        cluster.shutdown()
 
 
 class _Coordinate(Convertor[str]):
@@ -115,11 +139,12 @@ class _Connection(H11Protocol):
 
 
 @dataclass(frozen=True)
-class _Answer:
-    status: int
-    body: Any
-    number: int = 0
-    trouble: Trouble | None = None
+class _Asked:
+    """A pixel-route request: its number in the records, its trouble, and what the service answers."""
+
+    number: int
+    trouble: Trouble | None
+    answer: Answer
 
 
 class _Service:
@@ -136,25 +161,25 @@ class _Service:
     def application(self, prefix: str) -> Starlette:
         register_url_convertor("coordinate", _Coordinate())
         routes: list[tuple[str, Callable[[Request], Awaitable[Response]], list[str]]] = [
-            ("/", _in_thread(lambda _: _Answer(200, None)), ["GET"]),
-            ("/health", _in_thread(self._health), ["GET"]),
-            ("/algorithms", _in_thread(self._all_algorithms), ["GET"]),
+            ("/", in_thread(lambda _: Answer(200, None)), ["GET"]),
+            ("/health", in_thread(self._health), ["GET"]),
+            ("/algorithms", in_thread(self._all_algorithms), ["GET"]),
             ("/algorithm/{algorithm:path}", self._one_algorithm, ["GET", "PUT"]),
             ("/results/{algorithm:path}/{x:coordinate}/{y:coordinate}", self._results, ["GET"]),
-            ("/results/{algorithm}/chip", _in_thread(self._rows), ["GET"]),
-            ("/sandbox/received", _in_thread(lambda _: _Answer(200, self._records.received())), ["GET"]),
-            ("/sandbox/jobs", _in_thread(lambda _: _Answer(200, self._records.jobs())), ["GET"]),
+            ("/results/{algorithm}/chip", in_thread(self._rows), ["GET"]),
+            ("/sandbox/received", in_thread(lambda _: Answer(200, self._records.received())), ["GET"]),
+            ("/sandbox/jobs", in_thread(lambda _: Answer(200, self._records.jobs())), ["GET"]),
             ("/sandbox/plan", self._plan, ["GET", "PUT", "DELETE"]),
-            ("/sandbox/pause", _in_thread(lambda _: self._pause(True)), ["POST"]),
-            ("/sandbox/resume", _in_thread(lambda _: self._pause(False)), ["POST"]),
-            ("/sandbox/purge", _in_thread(lambda _: _Answer(200, {"purged": self._records.purge()})), ["POST"]),
+            ("/sandbox/pause", in_thread(lambda _: self._pause(True)), ["POST"]),
+            ("/sandbox/resume", in_thread(lambda _: self._pause(False)), ["POST"]),
+            ("/sandbox/purge", in_thread(lambda _: Answer(200, {"purged": self._records.purge()})), ["POST"]),
         ]
         if prefix:
             routes.append(("", routes[0][1], ["GET"]))
         application = Starlette(
             routes=[Route(f"{prefix}{path}", endpoint, methods=verbs) for path, endpoint, verbs in routes],
             lifespan=self._working,
-            exception_handlers={HTTPException: _refusal(prefix)},
+            exception_handlers={HTTPException: refusal(prefix)},
         )
         application.router.redirect_slashes = False
         return application
@@ -167,7 +192,7 @@ class _Service:
         await run_in_threadpool(workers.stop)
         self._records.close()
 
-    def _health(self, _: Request) -> _Answer:
+    def _health(self, _: Request) -> Answer:
         connections = sum(pool["open_count"] for pool in self._session.get_pool_state().values())
         db = f"DB connections: {connections}" if connections else "DB connection closed."
         checks = {
@@ -178,108 +203,111 @@ class _Service:
                 ("search", True, "Elasticsearch works."),
             )
         }
-        return _Answer(200 if connections else 503, checks)
+        return Answer(200 if connections else 503, checks)
 
-    def _all_algorithms(self, _: Request) -> _Answer:
-        return _Answer(200, [row._asdict() for row in self._session.execute(self._algorithms)])
+    def _all_algorithms(self, _: Request) -> Answer:
+        return Answer(200, [row._asdict() for row in self._session.execute(self._algorithms)])
 
     async def _one_algorithm(self, request: Request) -> Response:
         algorithm = request.path_params["algorithm"]
         if request.method != "PUT":
-            return await _in_thread(lambda _: self._defined(algorithm))(request)
+            return await in_thread(lambda _: self._defined(algorithm))(request)
         body = await request.body()
         if request.headers.get("content-type") != "application/json":
             body = b"null"  # clownfish leaves it undecoded, and then cannot merge it
-        return await _in_thread(lambda _: self._put(algorithm, body))(request)
+        return await in_thread(lambda _: self._put(algorithm, body))(request)
 
-    def _defined(self, algorithm: str) -> _Answer:
+    def _defined(self, algorithm: str) -> Answer:
         found = self._session.execute(self._algorithm, (algorithm,)).one()
-        return _Answer(200, found._asdict()) if found else _Answer(404, f"{algorithm} not found.")
+        return Answer(200, found._asdict()) if found else Answer(404, f"{algorithm} not found.")
 
-    def _put(self, algorithm: str, body: bytes) -> _Answer:
+    def _put(self, algorithm: str, body: bytes) -> Answer:
         given = json.loads(body)
         if not isinstance(given, dict):
             raise TypeError(f"{type(given).__name__} cannot be cast to a map")
         definition = {"algorithm": algorithm, **{_snake(key): value for key, value in given.items()}}
         if wrong := _schema_errors(definition):
-            return _Answer(403, wrong)
+            return Answer(403, wrong)
         if not definition["enabled"]:
             self._records.purge(definition["algorithm"])  # its queue is destroyed
         self._session.execute(self._define, [definition[key] for key in _DEFINITION])
-        return _Answer(202, {key: definition[key] for key in _DEFINITION})
+        return Answer(202, {key: definition[key] for key in _DEFINITION})
 
     async def _results(self, request: Request) -> Response:
         algorithm, x, y = (request.path_params[name] for name in ("algorithm", "x", "y"))
         refresh = request.query_params.get("refresh", "").lower() == "true"
-        answer = await run_in_threadpool(self._asked, algorithm, x, y, refresh)
-        trouble = answer.trouble
+        asked = await run_in_threadpool(self._asked, algorithm, x, y, refresh)
+        trouble = asked.trouble
         if trouble and trouble.slow_answer_s:
-            await asyncio.sleep(trouble.slow_answer_s)
-            if await request.is_disconnected():
-                return Response()
+            due = time.monotonic() + trouble.slow_answer_s
+            while (left_s := due - time.monotonic()) > 0:
+                await asyncio.sleep(min(left_s, _LOOK_EVERY_S))
+                if await request.is_disconnected():
+                    return Response()
         if trouble and trouble.drop and request.client:
             _connections[request.client.host, request.client.port].close()
             await asyncio.sleep(0)  # the protocol hears of it, and sends nothing
             return Response()
-        status = trouble.html if trouble and trouble.html else answer.status
-        await run_in_threadpool(self._records.answered, answer.number, status)
-        return _proxy_page(status) if trouble and trouble.html else _response(request, answer)
+        status = trouble.html if trouble and trouble.html else asked.answer.status
+        await run_in_threadpool(self._records.answered, asked.number, status)
+        return proxy_page(status) if trouble and trouble.html else response(request, asked.answer)
 
-    def _asked(self, algorithm: str, x_text: str, y_text: str, refresh: bool) -> _Answer:
-        """Note the request, do what it asks for unless a proxy is in the way, and return the service's answer."""
+    def _asked(self, algorithm: str, x_text: str, y_text: str, refresh: bool) -> _Asked:
+        """Note the request, and do what it asks for unless a proxy is in the way."""
         try:
             x, y = int(x_text), int(y_text)
         except ValueError as error:
-            return _Answer(500, _exception(error), self._records.receive(algorithm, None, refresh))
+            number = self._records.receive(algorithm, None, refresh)
+            return _Asked(number, None, Answer(500, exception_body(error)))
         chip = snap(x, y)
         number = self._records.receive(algorithm, chip, refresh)
         trouble = self._records.trouble(chip, "answer")
         if trouble and trouble.html and not trouble.queued:
-            return _Answer(trouble.html, None, number, trouble)
+            return _Asked(number, trouble, Answer(trouble.html, None))
         try:
-            status, body = self._scheduled(algorithm, x, y, chip, refresh)
+            answer = self._scheduled(algorithm, x, y, chip, refresh)
         except Exception as error:  # noqa: BLE001 - whatever it is, clownfish answers with it
-            status, body = 500, _exception(error)
-        return _Answer(status, body, number, trouble)
+            answer = Answer(500, exception_body(error))
+        return _Asked(number, trouble, answer)
 
-    def _scheduled(self, algorithm: str, x: int, y: int, chip: Chip, refresh: bool) -> tuple[int, Any]:
+    def _scheduled(self, algorithm: str, x: int, y: int, chip: Chip, refresh: bool) -> Answer:
         asked = {"x": x, "y": y, "algorithm": algorithm, "refresh": refresh}
         row = self._session.execute(self._pixel, (chip.x, chip.y, algorithm, x, y)).one()
         if row and row.result is not None and not refresh:
-            return 200, {**asked, **row._asdict()}
+            return Answer(200, {**asked, **row._asdict()})
         definition = self._session.execute(self._algorithm, (algorithm,)).one()
         enabled = bool(definition and definition.enabled)
         asked |= {"algorithm-available": enabled, "source-data-available": True}
         if not enabled:
-            return 422, asked
+            return Answer(422, asked)
         if row and not refresh:
-            return 202, {**asked, **row._asdict()}
+            return Answer(202, {**asked, **row._asdict()})
 
         trouble = self._records.trouble(chip, "publish")
         if trouble and trouble.error_before_publish:
-            return 500, _PUBLISH_FAILED
+            return Answer(500, _PUBLISH_FAILED)
         now = datetime.now(UTC)
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
-        inputs_url = _rendered(definition.inputs_url_template, {**asked, "now": _iso(now)})
+        inputs_url = _rendered(definition.inputs_url_template, {**asked, "now": iso(now)})
         # The job first and the ticket after it: if the table fails in between, the caller is told 500.
         self._records.publish(algorithm, chip, lost=bool(trouble and trouble.lost_job))
         if trouble and trouble.error_after_publish:
-            return 500, _TICKET_FAILED
+            return Answer(500, _TICKET_FAILED)
         ticket = {"chip_x": chip.x, "chip_y": chip.y, "algorithm": algorithm, "x": x, "y": y}
         ticket |= {"chip_update_requested": now, "inputs_url": inputs_url}
         self._session.execute(self._ticket, list(ticket.values()))
-        return 202, {**asked, **ticket}
+        return Answer(202, {**asked, **ticket})
 
-    def _rows(self, request: Request) -> _Answer:
+    def _rows(self, request: Request) -> Answer:
         chip = snap(int(request.query_params["x"]), int(request.query_params["y"]))
         rows = self._session.execute(self._chip, (chip.x, chip.y, request.path_params["algorithm"]))
-        return _Answer(200, [row._asdict() for row in rows])
+        return Answer(200, [row._asdict() for row in rows])
 
     async def _plan(self, request: Request) -> Response:
         body = await request.body()
-        return await _in_thread(lambda _: self._planned(request.method, body))(request)
+        return await in_thread(lambda _: self._planned(request.method, body))(request)
 
-    def _planned(self, method: str, body: bytes) -> _Answer:
+    def _planned(self, method: str, body: bytes) -> Answer:
         if method == "DELETE":
             self._records.set_plan(Plan(), count_anew=True)
         elif method == "PUT":
@@ -287,13 +315,13 @@ class _Service:
                 given = json.loads(body)
                 plan = self._records.plan.changed(given)
             except (ValueError, TypeError) as error:  # TypeError: no JSON object
-                return _Answer(400, str(error))
+                return Answer(400, str(error))
             self._records.set_plan(plan, count_anew="troubles" in given)
-        return _Answer(200, self._records.plan.as_json())
+        return Answer(200, self._records.plan.as_json())
 
-    def _pause(self, paused: bool) -> _Answer:
+    def _pause(self, paused: bool) -> Answer:
         self._records.set_plan(self._records.plan.changed({"settings": {"paused": paused}}), count_anew=False)
-        return _Answer(200, self._records.plan.as_json())
+        return Answer(200, self._records.plan.as_json())
 
 
 def snap(x: int, y: int) -> Chip:
@@ -302,62 +330,6 @@ def snap(x: int, y: int) -> Chip:
         (x - _SHIFT_X) // CHIP_M * CHIP_M + _SHIFT_X,
         (y - _SHIFT_Y) // -CHIP_M * -CHIP_M + _SHIFT_Y,
     )
-
-
-def _in_thread(answer: Callable[[Request], _Answer]) -> Callable[[Request], Awaitable[Response]]:
-    """Make an endpoint of a function that may block; what it raises is the answer, as JSON."""
-
-    def work(request: Request) -> Response:
-        try:
-            return _response(request, answer(request))
-        except Exception as error:  # noqa: BLE001 - whatever it is, clownfish answers with it
-            return _response(request, _Answer(500, _exception(error)))
-
-    async def endpoint(request: Request) -> Response:
-        return await run_in_threadpool(work, request)
-
-    return endpoint
-
-
-def _refusal(prefix: str) -> Callable[[Request, Exception], Response]:
-    def refuse(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-        if not f"{request.url.path}/".startswith(f"{prefix}/"):
-            return _proxy_page(error.status_code)
-        response = _response(request, _Answer(error.status_code, None))
-        if allowed := (error.headers or {}).get("Allow"):
-            response.headers["Allow"] = ",".join(verb for verb in allowed.split(", ") if verb != "HEAD")
-        return response
-
-    return refuse
-
-
-def _response(request: Request, answer: _Answer) -> Response:
-    if answer.status != 500 and _prefers_html(request.headers.get("accept", "")):
-        entity = html.escape(json.dumps(answer.body, default=_iso, indent=2), quote=False)
-        return HTMLResponse(_PAGE.format(entity=entity), answer.status)
-    content = json.dumps(answer.body, default=_iso, separators=(",", ":"))
-    return Response(content, answer.status, media_type="application/json")
-
-
-def _prefers_html(accept: str) -> bool:
-    quality = {"text/html": 0.0, "application/json": 0.0}
-    for part in accept.split(","):
-        kind, _, rest = part.partition(";")
-        if kind.strip().lower() in quality:
-            given = re.search(r"q\s*=\s*([01](?:\.\d+)?)", rest)
-            quality[kind.strip().lower()] = float(given[1]) if given else 1.0
-    return quality["text/html"] > quality["application/json"]
-
-
-def _proxy_page(status: int) -> Response:
-    return HTMLResponse(_PROXY_PAGE.format(title=_PROXY_TITLES.get(status, str(status))), status)
-
-
-def _exception(error: Exception) -> dict[str, Any]:
-    kind = type(error)
-    cause = error.__cause__ and str(error.__cause__)
-    return {"class": f"class {kind.__module__}.{kind.__qualname__}", "cause": cause, "message": str(error)}
 
 
 def _schema_errors(definition: Mapping[str, Any]) -> str | None:
@@ -380,8 +352,3 @@ def _snake(key: str) -> str:
 def _rendered(template: str, values: Mapping[str, Any]) -> str:
     """Fill a Mustache template, as far as algorithms use them."""
     return re.sub(r"{{\s*(\w+)\s*}}", lambda match: html.escape(str(values.get(match[1], ""))), template or "")
-
-
-def _iso(moment: datetime) -> str:
-    """Return what Joda prints: milliseconds and a Z. The driver's moments are UTC without saying so."""
-    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

@@ -100,7 +100,7 @@ class Workers:
         while position < end and not self._stopping.is_set():
             if settings is not self._records.plan.settings:  # a new speed counts from now on
                 settings, begun, since = self._records.plan.settings, position, time.monotonic()
-                most = min(_BATCH_ROWS, _BATCH_BYTES // (_longest(settings.short_results) + 100))
+                most = min(_BATCH_ROWS, _BATCH_BYTES // (_mean_length(settings.short_results) + 100))
             rows = most
             if settings.pixels_per_s:
                 rows = max(1, min(most, int(settings.pixels_per_s * _LOOK_EVERY_S)))
@@ -147,5 +147,6 @@ def _texts(short: bool) -> list[tuple[str, str]]:
 
 
 @lru_cache(maxsize=2)
-def _longest(short: bool) -> int:
-    return max(len(text) for text, _ in _texts(short))
+def _mean_length(short: bool) -> int:
+    texts = _texts(short)
+    return sum(len(text) for text, _ in texts) // len(texts)

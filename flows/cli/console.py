@@ -7,28 +7,38 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tasks.chips.campaign import Progress
     from tasks.chips.report import Standing
-
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _SECONDS_BETWEEN_LINES = 5.0
 
 
+@cache
+def err() -> "Console":
+    """Return the console on stderr; rich is not imported before somebody is told something."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
 def say(text: str) -> None:
     """Tell a person one thing."""
-    err.print(text, markup=False)
+    err().print(text, markup=False)
 
 
 def paragraph(text: str) -> None:
     """Tell a person what went wrong, folded to the width of the terminal."""
-    print(textwrap.fill(" ".join(text.split()), min(err.width, 100), break_on_hyphens=False), file=sys.stderr)  # noqa: T201
+    # Paths and addresses stay whole, however long, so that they can be copied.
+    folded = textwrap.fill(
+        " ".join(text.split()), min(err().width, 100), break_on_hyphens=False, break_long_words=False
+    )
+    print(folded, file=sys.stderr)  # noqa: T201
 
 
 def give(answer: object) -> None:
@@ -45,6 +55,8 @@ def show(found: "Standing", title: str) -> None:
 
 def show_states(states: Mapping[str, int], title: str) -> None:
     """Show a person how many chips stand where."""
+    from rich.table import Table
+
     from tasks.report.palette import STATE_LOOKS
 
     table = Table(title=title, title_justify="left")
@@ -55,7 +67,7 @@ def show_states(states: Mapping[str, int], title: str) -> None:
         if count:
             look = STATE_LOOKS[state]
             table.add_row(f"[{look.colour}]■[/] {state}", f"{count:,}", look.words)
-    err.print(table)
+    err().print(table)
 
 
 def show_facts(title: str, facts: Mapping[str, Any]) -> None:
@@ -64,6 +76,21 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
     width = max((len(name) for name in facts), default=0)
     for name, value in facts.items():
         say(f"  {name.replace('_', ' '):{width}}  {value}")
+
+
+def show_outcome(summary: Mapping[str, Any]) -> None:
+    """Show a person what a run changed, and the files it keeps up to date."""
+    if "exported" in summary:
+        say(f"{counted(summary['exported'], 'file')} written, {summary['kept']:,} kept.")
+    if not summary["changed"] and not summary.get("exported"):
+        say("Nothing has changed: every chip stands where it stood before this run.")
+    if "files" in summary:
+        show_facts("Files", summary["files"])
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 file`, `2,500 files`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 @contextmanager
@@ -76,14 +103,22 @@ def live_progress(words: str) -> Iterator[None]:
 
     def watch() -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Bars(*columns, console=err, transient=True) as bars:
-            seen = bars.add_task(f"{words}: looked at", total=None)
-            saved = bars.add_task("  saved", total=None, visible=False)
+        with Bars(*columns, console=err(), transient=True) as bars:
+            seen = bars.add_task(f"{words}: starting", total=None)
+            saved = bars.add_task("", total=None, visible=False)
             while not ended.wait(0.2):
                 if (progress := _progress()) is not None:
-                    bars.update(seen, completed=progress.surveyed, total=progress.chips)
+                    looked = f"{words}: chips looked at"
+                    bars.update(seen, description=looked, completed=progress.surveyed, total=progress.chips)
                     if progress.to_export:
-                        bars.update(saved, completed=progress.exported, total=progress.to_export, visible=True)
+                        written = f"files written ({progress.kept:,} kept)"
+                        bars.update(
+                            saved,
+                            description=f"{written:>{len(looked)}}",
+                            completed=progress.exported,
+                            total=progress.to_export,
+                            visible=True,
+                        )
 
     def report() -> None:
         said, said_at = "", 0.0
@@ -92,13 +127,13 @@ def live_progress(words: str) -> Iterator[None]:
                 continue
             line = (
                 f"{words}: {progress.surveyed:,} of {progress.chips:,} chips looked at, "
-                f"{progress.exported:,} saved, {progress.kept:,} kept"
+                f"{progress.exported:,} files written, {progress.kept:,} kept"
             )
             if line != said:
                 say(line)
                 said, said_at = line, time.monotonic()
 
-    thread = threading.Thread(target=watch if err.is_terminal else report, name="progress", daemon=True)
+    thread = threading.Thread(target=watch if err().is_terminal else report, name="progress", daemon=True)
     thread.start()
     try:
         yield

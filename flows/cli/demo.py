@@ -12,7 +12,7 @@ from flows.cli import console, options
 def demo(
     out: Annotated[Path, typer.Option(help="Folder that the demo's files go to.")] = Path("overlander-demo"),
 ) -> None:
-    """Run a small campaign against a real Cassandra on this machine; run it again and nothing changes."""
+    """Run a small campaign against a Cassandra on this machine. Run it again and nothing changes."""
     from deployments.sandbox import world
 
     console.say("Overlander's demo: the north-west corner of tile H05V03, 16 chips of 100 x 100 pixels.")
@@ -29,10 +29,7 @@ def demo(
     console.say("\n3. A run: look again, save what is home, check every pixel on the way.")
     summary = _tile("run")
     console.show_states(summary["states"], f"Tile {summary['tile']}: {summary['seconds']:.1f} s")
-    console.say(f"{summary['exported']:,} files written, {summary['kept']:,} kept.")
-    if not summary["exported"]:
-        console.say("Nothing was left to do: nothing has changed.")
-    console.show_facts("Made", {"folder": out.absolute(), **summary["files"]})
+    console.show_outcome({**summary, "files": {"folder": out.absolute(), **summary["files"]}})
     console.say("Open the page in a browser. Then run the demo again: it changes nothing, and says so.")
     console.say("`overlander sandbox down` and `overlander server down` stop what it started.")
 

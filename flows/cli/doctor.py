@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def doctor(json: options.Json = False) -> None:
-    """Try every service the settings name, and say what to do about each that fails."""
+    """Try each service the settings name, and say how to mend it."""
     from tasks.settings import load_settings
 
     sandbox = options.settle()
@@ -30,7 +30,7 @@ def doctor(json: options.Json = False) -> None:
     if sandbox:
         console.say(sandbox)
     for what, (ok, says) in found.items():
-        console.err.print(f"[{'green' if ok else 'red'}]{'ok  ' if ok else 'FAIL'}[/] [bold]{what}[/]")
+        console.err().print(f"[{'green' if ok else 'red'}]{'ok  ' if ok else 'FAIL'}[/] [bold]{what}[/]")
         console.say(f"     {says}")
 
 

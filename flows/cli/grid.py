@@ -46,7 +46,7 @@ def points(
     window: options.Window = "0:50,0:50",
     json: options.Json = False,
 ) -> None:
-    """List the upper left corners of a tile's chips, row by row from the north-west."""
+    """List the upper left corners of a tile's chips, row by row. The first is the north-west one."""
     rows = parse_window(window).rows(tile_named(tile, region_named(region)))
     corners = [[chip.x, chip.y] for row in rows for chip in row]
     if json:

@@ -15,7 +15,7 @@ def up(
     fresh: Annotated[bool, typer.Option("--fresh", help="Drop what the sandbox holds and seed it anew.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Start the sandbox, or find it up; the first time downloads about 66 MB of jars."""
+    """Start the sandbox, or find it up. The first time downloads about 66 MB of jars."""
     from deployments.sandbox import world
 
     world.up(report=say, fresh=fresh)
@@ -32,7 +32,7 @@ def down() -> None:
 
 @app.command()
 def status(json: options.Json = False) -> None:
-    """Say where the sandbox's services are, so that other programs can use them."""
+    """Say where the sandbox is, so that other programs can use it."""
     _show(json)
 
 

@@ -19,7 +19,7 @@ def up(json: options.Json = False) -> None:
 
 @app.command()
 def down() -> None:
-    """Stop the server; its runs and their history stay for the next time."""
+    """Stop the server. Its runs and their history stay for the next time."""
     from deployments import server
 
     say("The Prefect server is down." if server.down() else "The Prefect server was not up.")

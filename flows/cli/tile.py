@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from flows.cli import console, options
 if TYPE_CHECKING:
     from tasks.chips.campaign import Campaign
     from tasks.chips.report import Standing
+    from tasks.ledger.chips import TileNote
 
 app = typer.Typer(help="A tile's campaign: look, save, say where it stands.", no_args_is_help=True)
 
@@ -36,7 +38,7 @@ def run(
     keyspace: options.Keyspace = None,
     json: options.Json = False,
 ) -> None:
-    """Look at each chip, save those that are home, and say where the rest stands. Run it again at any time."""
+    """Look at each chip, save what is home, say where the rest stands. Run it again at any time."""
     _settle(algorithm, ledger, out, hosts, keyspace)
     _flow("run", tile, region, window, template, flawed, failed_pixels, recount, campaign, json)
 
@@ -58,7 +60,7 @@ def export(
     keyspace: options.Keyspace = None,
     json: options.Json = False,
 ) -> None:
-    """Look at each chip and save those that are home; ask the service for nothing."""
+    """Look at each chip and save what is home; request nothing."""
     _settle(algorithm, ledger, out, hosts, keyspace)
     _flow("export", tile, region, window, template, flawed, failed_pixels, recount, campaign, json)
 
@@ -94,6 +96,7 @@ def plan(
     flawed: options.Flawed = options.FlawedChoice.APART,
     failed_pixels: options.FailedPixels = options.FailedPixelsChoice.KEEP,
     recount: options.Recount = False,
+    campaign: options.CampaignName = None,
     ledger: options.Ledger = None,
     hosts: options.Hosts = None,
     keyspace: options.Keyspace = None,
@@ -102,11 +105,16 @@ def plan(
     """Look at each chip and say what a run would do, without doing it."""
     from tasks.chips.campaign import site
     from tasks.chips.plan import plan_tile
+    from tasks.ledger.chips import use_tile
 
     _settle(algorithm, ledger, out, hosts, keyspace)
-    work = _campaign(tile, region, window, template, flawed, failed_pixels, recount)
+    work = _campaign(tile, region, window, template, flawed, failed_pixels, recount, campaign)
     with site(work, words=f"overlander tile plan {work.tile.name}") as place:
+        note = place.ledger.write(lambda ledger: use_tile(ledger, place.ground, work.name), place.lease)
         found = plan_tile(place)
+    closed = _closed(note)
+    if closed:
+        found = replace(found, to_write=0, to_keep=0, bytes=0, expected_seconds=0.0)
     answer = {
         "tile": work.tile.name,
         "region": work.tile.region.name,
@@ -122,6 +130,9 @@ def plan(
         console.give(answer)
         return
     console.show(found.standing, f"Tile {work.tile.name} ({work.tile.region.name}), {work.algorithm}")
+    if closed:
+        console.say(f"{closed} A run would do nothing.")
+        return
     time_words = "unknown: no run has measured yet"
     if found.expected_seconds is not None:
         time_words = f"about {found.expected_seconds:,.0f} s at the rate of the last run"
@@ -164,13 +175,13 @@ def status(
             )
         note = notes[0]
         found = standing(reading, note.ground, work.tile, work.chips, work.layout.root)
-    closed = note.closed_at is not None
+    closed = _closed(note)
     if json:
         console.give(_summary(work, found, time.monotonic() - started))
     else:
         _show_status(work, found, f"{note.ground.source}, last used {note.last_used_at:%Y-%m-%d %H:%M} UTC")
         if closed:
-            console.say(f"Closed on {note.closed_at:%Y-%m-%d}: {note.closed_reason}.")
+            console.say(closed)
     sys.exit(0 if closed else found.exit_status)
 
 
@@ -184,7 +195,7 @@ def close(
     hosts: options.Hosts = None,
     keyspace: options.Keyspace = None,
 ) -> None:
-    """Mark a tile as delivered: runs neither request nor write anything of it until it is reopened."""
+    """Mark a tile as delivered. Runs leave it alone until it is reopened."""
     _settle(algorithm, ledger, None, hosts, keyspace)
     _set_closed(_campaign(tile, region, "0:50,0:50"), datetime.now(UTC), reason)
     console.say("Closed. `overlander tile reopen` opens it again.")
@@ -254,6 +265,7 @@ def _flow(
     from tasks.settings import load_settings
 
     work = _campaign(tile, region, window, template, flawed, failed_pixels, recount, campaign)
+    _try_services()
     summary = run_tile(
         mode,
         {
@@ -277,19 +289,29 @@ def _flow(
     sys.exit(exit_status)
 
 
+def _try_services() -> None:
+    """Fail now where the table or the ledger refuse, before a Prefect server is started for nothing."""
+    from tasks.chips.results import ResultsTable
+    from tasks.ledger.store import Ledger
+    from tasks.settings import load_settings
+
+    settings = load_settings()
+    with ResultsTable.open(settings.cassandra), Ledger.open(settings.ledger_file):
+        pass
+
+
 def _show_run(work: "Campaign", summary: dict[str, Any]) -> None:
     from tasks.chips.report import steps_for
 
+    if "closed" in summary:
+        console.say(summary["closed"])
+        return
     stuck = summary.get("needs_person", 0)
     title = f"Tile {work.tile.name} ({work.tile.region.name}), {work.algorithm}: {summary['seconds']:.1f} s"
     console.show_states(summary["states"], title)
     for step in steps_for(summary["states"], stuck):
         console.say(f"  * {step}")
-    if "exported" in summary:
-        console.say(f"{summary['exported']:,} files written, {summary['kept']:,} kept.")
-        if not summary["exported"]:
-            console.say("Nothing was left to do: nothing has changed.")
-        console.show_facts("Files", summary["files"])
+    console.show_outcome(summary)
 
 
 def _show_status(work: "Campaign", found: "Standing", where: str) -> None:
@@ -307,7 +329,7 @@ def _show_status(work: "Campaign", found: "Standing", where: str) -> None:
     for line in away:
         since = f"{line.since:%Y-%m-%d %H:%M}" if line.since else ""
         table.add_row(f"{line.chip_x},{line.chip_y}", line.state, since, line.reason)
-    console.err.print(table)
+    console.err().print(table)
 
 
 def _summary(work: "Campaign", found: "Standing", seconds: float) -> dict[str, Any]:
@@ -319,6 +341,11 @@ def _summary(work: "Campaign", found: "Standing", seconds: float) -> dict[str, A
         "states": found.states,
         "seconds": round(seconds, 3),
     }
+
+
+def _closed(note: "TileNote") -> str:
+    """Return the sentence that a tile was closed; empty for an open one."""
+    return "" if note.closed_at is None else f"Closed on {note.closed_at:%Y-%m-%d}: {note.closed_reason}."
 
 
 def _set_closed(work: "Campaign", closed_at: datetime | None, reason: str) -> None:

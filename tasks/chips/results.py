@@ -31,11 +31,12 @@ from cassandra.cluster import (
     ExecutionProfile,
     NoHostAvailable,
     PreparedStatement,
+    ResultSet,
     Session,
 )
 from cassandra.policies import DCAwareRoundRobinPolicy, RoundRobinPolicy, TokenAwarePolicy
 from cassandra.protocol import OverloadedErrorMessage
-from cassandra.query import ConsistencyLevel, dict_factory
+from cassandra.query import BoundStatement, ConsistencyLevel, dict_factory
 
 from tasks.chips.grid import Chip
 from tasks.chips.states import Look, Pixel
@@ -194,18 +195,13 @@ class ResultsTable:
         bound = self._rows.bind((chip.x, chip.y, algorithm))
         with _border(self._where):
             bound.fetch_size = rows_a_page(row_bytes)
-            asked = time.monotonic()
-            future = self._session.execute_async(bound, execution_profile=_ROWS)
-            while future is not None:
-                page = future.result()
-                rows, took = page.current_rows, time.monotonic() - asked
-                future = None
+            coming: _Page | None = _Page(self._session, bound, None)
+            while coming is not None:
+                page, took = coming.arrived()
+                rows, coming = page.current_rows, None
                 if page.paging_state:
                     bound.fetch_size = rows_a_page(_mean_bytes(rows))
-                    asked = time.monotonic()
-                    future = self._session.execute_async(
-                        bound, execution_profile=_ROWS, paging_state=page.paging_state
-                    )
+                    coming = _Page(self._session, bound, page.paging_state)
                 del page
                 yield rows, took
 
@@ -215,6 +211,24 @@ class ResultsTable:
     def _one(self, statement: PreparedStatement, values: Sequence[Any]) -> Any:
         with _border(self._where):
             return self._session.execute(statement, values).one()
+
+
+class _Page:
+    """A page of rows that is on its way."""
+
+    def __init__(self, session: Session, bound: BoundStatement, paging_state: bytes | None) -> None:
+        self._asked = time.monotonic()
+        self._came: float | None = None
+        self._future = session.execute_async(bound, execution_profile=_ROWS, paging_state=paging_state)
+        self._future.add_callback(self._note)
+
+    def _note(self, _: object) -> None:
+        self._came = time.monotonic()
+
+    def arrived(self) -> tuple[ResultSet, float]:
+        """Wait for the page, and return it with the seconds it took to arrive, however late it is read."""
+        page = self._future.result()
+        return page, (self._came or time.monotonic()) - self._asked
 
 
 def rows_a_page(row_bytes: float) -> int:

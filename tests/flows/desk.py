@@ -45,13 +45,17 @@ class Desk:
         from flows.cli.main import main
 
         out, err = io.StringIO(), io.StringIO()
-        with self.at_work(**changes), mock.patch.object(sys, "argv", ["overlander", *arguments]):
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                try:
-                    main()
-                    status = 0
-                except SystemExit as end:
-                    status = end.code if isinstance(end.code, int) else int(bool(end.code))
+        with (
+            self.at_work(**changes),
+            mock.patch.object(sys, "argv", ["overlander", *arguments]),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                main()
+                status = 0
+            except SystemExit as end:
+                status = end.code if isinstance(end.code, int) else int(bool(end.code))
         return Ran(status, out.getvalue(), err.getvalue())
 
     def start(self, *arguments: str, script: str = "", **changes: str | None) -> subprocess.Popen[str]:

@@ -1,5 +1,6 @@
 """The pacer gives and takes by the numbers it is fed; no test here measures time."""
 
+import contextlib
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -146,3 +147,15 @@ def test_a_kind_that_grows_slow_is_seen_among_others_that_do_not() -> None:
         pacer.note("head", 0.001)
         pacer.note("count", 5.0)
     assert pacer.limit < RULE.ceiling
+
+
+def test_one_trouble_that_hits_all_that_is_under_way_halves_once() -> None:
+    pacer = Pacer(PacerRule(ceiling=8))
+    with contextlib.ExitStack() as held:
+        for _ in range(8):
+            held.enter_context(pacer.slot())
+        for _ in range(8):
+            pacer.overloaded()
+        assert pacer.limit == 4
+        pacer.overloaded()
+        assert pacer.limit == 2

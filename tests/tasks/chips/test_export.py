@@ -137,17 +137,13 @@ def read(exporters: ExportPool, monkeypatch: pytest.MonkeyPatch) -> list[Chip]:
 
 
 def test_chips_that_are_home_have_a_file_each_and_the_others_none(runs: Callable[..., Runs]) -> None:
-    found = runs("1:3,1:3")  # flawed, complete, complete, incomplete
+    found = runs("2,1:3")  # complete, incomplete
     tally = found.run()
-    assert (tally.exported, tally.kept, tally.rows) == (3, 0, 30_000)
-    assert tally.bytes == sum(file.stat().st_size for file in found.files)
-    flawed, *complete = found.campaign().chips[:3]
     folder = found.folder / "out" / ALGORITHM.replace(":", "_") / "H05V03"
-    expected = [folder / "flawed" / f"H05V03_{flawed.x}_{flawed.y}.json"]
-    expected += [folder / f"H05V03_{chip.x}_{chip.y}.json" for chip in complete]
-    assert found.files == sorted(expected)
-    for file in found.files:
-        assert len(json.loads(file.read_bytes())) == 10_000
+    (file,) = found.files
+    assert file == folder / f"H05V03_{found.chip.x}_{found.chip.y}.json"
+    assert (tally.exported, tally.kept, tally.rows, tally.bytes) == (1, 0, 10_000, file.stat().st_size)
+    assert len(json.loads(file.read_bytes())) == 10_000
 
 
 def test_a_chip_without_a_good_pixel_has_no_file(runs: Callable[..., Runs]) -> None:
@@ -204,11 +200,11 @@ def test_a_complete_chip_is_kept_however_failed_pixels_are_wanted(runs: Callable
 
 
 def test_a_second_run_keeps_every_file_and_reads_no_row(runs: Callable[..., Runs], read: list[Chip]) -> None:
-    found = runs("0,0:2")
+    found = runs(COMPLETE)
     found.run()
     before = {file: file.stat().st_mtime_ns for file in found.files}
     read.clear()
-    assert found.run() == ExportTally(kept=2)
+    assert found.run() == ExportTally(kept=1)
     assert {file: file.stat().st_mtime_ns for file in found.files} == before
     assert read == []
 
@@ -457,7 +453,7 @@ def test_a_process_that_is_killed_is_told_and_replaced(
 
 PARENT = """
 import os, pathlib, sys, threading
-import prefect
+import only_the_parents
 from tasks.chips.processes import ExportPool
 from tasks.settings import load_settings
 from test_export import an_order
@@ -473,8 +469,9 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def parent(in_a_folder: Path, seeded_node: Node) -> Iterator["subprocess.Popen[str]"]:
-    """A program of its own that imports prefect and has a process that saved a chip; it prints of that one."""
+    """A program of its own whose process has saved a chip; it prints of that process."""
     program = in_a_folder / "parent.py"
+    (in_a_folder / "only_the_parents.py").write_text("# in the place of prefect, which takes seconds to import")
     program.write_text(PARENT)
     here = Path(__file__)
     paths = os.pathsep.join([str(here.parents[3]), str(here.parent)])
@@ -498,6 +495,7 @@ def test_a_process_that_saves_chips_imports_no_prefect_and_ends_when_its_parent_
     child = psutil.Process(int(parent.stdout.readline()))
     modules = parent.stdout.readline().split()
     assert "tasks.chips.processes" in modules
+    assert "only_the_parents" not in modules
     assert not [name for name in modules if name.partition(".")[0] in ("prefect", "pandas", "matplotlib")]
     parent.send_signal(signal.SIGKILL)
     gone, left = psutil.wait_procs([child], timeout=LIMIT_S)
@@ -528,4 +526,5 @@ def test_a_chip_of_126_mb_is_saved_within_250_mb_of_memory(
     finally:
         pool.close()
     assert outcome.bytes > 126_000_000
-    assert most_kb < 250_000
+    assert most_kb < 250_000, most_kb
+    print(f"{most_kb / 1000:.0f} MB")  # noqa: T201
