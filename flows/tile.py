@@ -19,6 +19,7 @@ from tasks.chips.campaign import Campaign, Site, chips_of, site, tile_campaign_o
 from tasks.chips.chip_file import FailedPixels, Flawed
 from tasks.chips.export import ExportTally
 from tasks.chips.grid import Chip
+from tasks.chips.heal import rules_of
 from tasks.chips.layout import DEFAULT_TEMPLATE, refuse_foreign_files
 from tasks.chips.report import Standing, standing, write_files
 from tasks.chips.request import Requested

@@ -55,6 +55,10 @@ CampaignName = Annotated[str | None, typer.Option("--campaign", help="What to ca
 Hosts = Annotated[str | None, typer.Option(help="Cassandra's contact points, separated by commas.")]
 Keyspace = Annotated[str | None, typer.Option(help="Keyspace that holds the results.")]
 
+Yes = Annotated[bool, typer.Option("--yes", help="Agree to requests for more than a hundred chips.")]
+MaxRequests = Annotated[int | None, typer.Option(min=1, help="Send at most so many requests, and agree to those.")]
+ServiceUrl = Annotated[str | None, typer.Option(help="Base URL of the change-results service.")]
+
 NEGATIVE_COORDINATES = {"ignore_unknown_options": True}
 """Context settings of commands whose arguments may begin with a minus."""
 
@@ -66,6 +70,7 @@ def settle(
     out: Path | None = None,
     hosts: str | None = None,
     keyspace: str | None = None,
+    service_url: str | None = None,
 ) -> str | None:
     """Turn flags into `OVERLANDER_*` variables, which child processes see too, and fall back on the sandbox.
 
@@ -82,6 +87,7 @@ def settle(
     _set("OVERLANDER_OUT", out)
     _set("OVERLANDER_CASSANDRA_HOSTS", hosts)
     _set("OVERLANDER_CASSANDRA_KEYSPACE", keyspace)
+    _set("OVERLANDER_SERVICE_URL", service_url)
     if load_settings().cassandra.hosts or (node := world.node()) is None:
         return None
     use_sandbox(node)

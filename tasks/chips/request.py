@@ -20,13 +20,14 @@ from tasks.chips.heal import (
 )
 from tasks.chips.states import Asked, Record, State
 from tasks.errors import BadInput, OverlanderError, UncertainError
-from tasks.ledger.chips import last_rate, recall, remember, set_guard, tile_note
+from tasks.ledger.chips import last_rate, recall, remember, set_guard, tile_note, use_tile
 from tasks.ledger.requests import (
     drop_request,
     last_ends,
     next_number,
     note_asked,
     note_request,
+    release,
     seen_anywhere,
 )
 
@@ -220,3 +221,28 @@ def _take_back(ledger: Connection, site: Site, chip: Chip, record: Record, asked
     remember(ledger, site.ground, {chip: record})
     if record.asked is not None:
         note_asked(ledger, site.ground, chip, record.asked)
+
+
+def release_tile(site: Site) -> int:
+    """Write off what was asked for in vain: lift the guard, and let quarantined chips be asked for again.
+
+    Returns:
+        How many chips were quarantined.
+    """
+
+    def change(ledger: Connection) -> int:
+        records = recall(ledger, site.ground, site.campaign.chips)
+        now = datetime.now(UTC)
+        freed = {
+            chip: replace(record, state=State.UNKNOWN, since=now, reason="Released by a person.", asked=None)
+            for chip, record in records.items()
+            if record.state == State.QUARANTINED
+        }
+        settled = [chip for chip, record in records.items() if record.asked and record.asked.settled_at]
+        release(ledger, site.ground, [*freed, *settled])
+        remember(ledger, site.ground, freed)
+        use_tile(ledger, site.ground, site.campaign.name)
+        set_guard(ledger, site.ground, "")
+        return len(freed)
+
+    return site.ledger.write(change, lease=site.lease)
