@@ -206,6 +206,7 @@ def session(node: Node, *, keyspace: str | None = KEYSPACE, timeout_s: float = 3
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         connect_timeout=timeout_s,
         control_connection_timeout=timeout_s,
+        sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # or each batch waits 40 ms for Nagle's algorithm
     )
     try:
         yield cluster.connect(keyspace)

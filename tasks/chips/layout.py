@@ -1,5 +1,6 @@
 """Where a chip's file goes: an output folder and a path template, checked before anything is written."""
 
+import os
 import re
 import string
 from collections.abc import Collection, Iterable
@@ -34,8 +35,12 @@ class Layout:
 
     def file(self, tile: Tile, algorithm: str, chip: Chip) -> Path:
         """Return where a chip whose pixels are all good goes."""
-        name = algorithm.replace(":", "_").replace("/", "_")
-        return self.root / self.template.format(tile=tile.name, x=chip.x, y=chip.y, algorithm=name)
+        return self.root / self.name(tile, algorithm, chip)
+
+    def name(self, tile: Tile, algorithm: str, chip: Chip) -> str:
+        """Return the template filled in for a chip."""
+        spelt = algorithm.replace(":", "_").replace("/", "_")
+        return self.template.format(tile=tile.name, x=chip.x, y=chip.y, algorithm=spelt)
 
     def flawed_file(self, tile: Tile, algorithm: str, chip: Chip) -> Path:
         """Return where a chip with failed pixels goes: a folder beside the others."""
@@ -69,22 +74,25 @@ def checked_layout(root: Path, template: str, tile: Tile, algorithm: str) -> Lay
     if unknown := sorted(set(fields) - _FIELDS):
         raise BadInput(f"The path template {template!r} has unknown fields: {', '.join(unknown)}. {_HOW}")
     layout = Layout(root.absolute(), template)
+    top = str(layout.root)
     try:
-        files = [layout.file(tile, algorithm, chip) for chip in tile.chips()]
-        flawed = [layout.flawed_file(tile, algorithm, chip) for chip in tile.chips()]
+        # 5,000 paths: as texts, since as Path objects they take a third of a second.
+        names = [layout.name(tile, algorithm, chip) for chip in tile.chips()]
     except (ValueError, LookupError) as error:
         raise BadInput(f"The path template {template!r} cannot be filled in: {error}. {_HOW}") from None
+    files = [os.path.normpath(os.path.join(top, name)) for name in names]  # noqa: PTH118
+    folders = {os.path.dirname(file) for file in files}  # noqa: PTH120
+    flawed = [os.path.join(os.path.dirname(file), FLAWED_FOLDER, os.path.basename(file)) for file in files]  # noqa: PTH118, PTH119, PTH120
     if len({*files, *flawed}) < 2 * len(files):
         raise BadInput(
             f"The path template {template!r} would write two chips to one file, {files[0]} for example: it "
             f"needs the chip's coordinates {{x}} and {{y}}. {_HOW}"
         )
-    top = layout.root.resolve()
-    for file in {file.parent / file.name for file in (*files, *flawed)}:
-        if not Path(*_without_dots(file)).is_relative_to(layout.root):
+    real_top = layout.root.resolve()
+    for folder in folders:
+        if not Path(folder).is_relative_to(top):
             raise BadInput(f"The path template {template!r} leads out of the output folder {root}. {_HOW}")
-    for folder in {file.parent for file in files}:
-        if not folder.resolve().is_relative_to(top):
+        if not Path(folder).resolve().is_relative_to(real_top):
             raise BadInput(f"{folder} leads out of the output folder {root} through a link. {_HOW}")
     return layout
 
@@ -119,16 +127,6 @@ def refuse_foreign_files(
 
 
 _HOW = f"A template is a path below the output folder, such as {DEFAULT_TEMPLATE}."
-
-
-def _without_dots(path: Path) -> list[str]:
-    parts: list[str] = []
-    for part in path.parts:
-        if part == ".." and len(parts) > 1:
-            parts.pop()
-        else:
-            parts.append(part)
-    return parts
 
 
 def _algorithm_in(file: Path) -> str | None:

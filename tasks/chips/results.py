@@ -7,6 +7,7 @@ with 5.0. Source of the schema: USGS-EROS/lcmap-changes, dev/resources/cassandra
 
 import contextlib
 import logging
+import socket
 import ssl
 import time
 from collections.abc import Iterator, Sequence
@@ -268,6 +269,7 @@ def _cluster(settings: CassandraSettings) -> Cluster:
         auth_provider=PlainTextAuthProvider(settings.username, password) if settings.username else None,
         ssl_context=_tls(settings) if settings.tls else None,
         connect_timeout=settings.connect_timeout_s,
+        sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # or small requests wait for Nagle's algorithm
         control_connection_timeout=settings.connect_timeout_s,
         execution_profiles={EXEC_PROFILE_DEFAULT: profile(), _ROWS: profile(row_factory=dict_factory)},
     )

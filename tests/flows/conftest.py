@@ -26,7 +26,7 @@ def services(seeded_node: cassandra.Node) -> dict[str, str]:
         "OVERLANDER_CASSANDRA_PASSWORD": PASSWORD,
         "OVERLANDER_CASSANDRA_KEYSPACE": seeded_node.keyspace,
         "OVERLANDER_ALGORITHM": seed.ALGORITHM,
-        "OVERLANDER_EXPORT_PROCESSES": "2",
+        "OVERLANDER_EXPORT_PROCESSES": "1",  # each costs a second to start
     }
 
 
