@@ -1,10 +1,11 @@
 """What the ledger keeps of requests: each is written before it is sent and after it is answered."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, false, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, false, func, insert, select, update
 
 from tasks.chips.grid import Chip, pack_positions, unpack_positions
 from tasks.chips.states import Asked, State
@@ -83,6 +84,30 @@ def release(ledger: Connection, ground: Ground, chips: Iterable[Chip]) -> None:
     """Write off the requests for some chips: they may be asked for as if they never had been."""
     table = requests_table
     ledger.execute(update(table).where(on(table, ground), among(table, chips)).values(released=True))
+
+
+@dataclass(frozen=True)
+class WorkerClock:
+    """The worker's clock beside ours: a chip's latest `result_produced`, and when we saw it, our clock."""
+
+    chip: Chip
+    produced: datetime
+    at: datetime
+
+
+def last_worker_clock(ledger: Connection) -> WorkerClock | None:
+    """Return what the last chip that came back showed of the worker's clock; None when none has."""
+    asked, seen = requests_table, chips_table
+    same = and_(*(asked.c[name] == seen.c[name] for name in ("source", "algorithm", "chip_x", "chip_y")))
+    query = (
+        select(seen.c.chip_x, seen.c.chip_y, seen.c.last_produced, asked.c.settled_at)
+        .join_from(asked, seen, same)
+        .where(asked.c.settled_at.is_not(None), seen.c.last_produced.is_not(None))
+        .order_by(asked.c.settled_at.desc())
+        .limit(1)
+    )
+    row = ledger.execute(query).first()
+    return None if row is None else WorkerClock(Chip(row.chip_x, row.chip_y), row.last_produced, row.settled_at)
 
 
 def seen_anywhere(ledger: Connection, source: str, algorithm: str) -> bool:
