@@ -31,7 +31,7 @@ class CassandraSettings(BaseModel, extra="forbid"):
     hosts: Annotated[list[str], NoDecode] = Field(default=[], description="Contact points.")
     port: int = Field(default=9042, ge=1, le=65535, description="Port of CQL, the same on every host.")
     username: str | None = Field(default=None, description="User name; none means no authentication.")
-    password: SecretStr | None = Field(default=None, description="OVERLANDER_CASSANDRA_PASSWORD only.")
+    password: SecretStr | None = Field(default=None, description="Password; from the environment only.")
     keyspace: str | None = Field(default=None, description="Keyspace that holds the results.")
     table: str = Field(default="results", description="Table of results, one partition a chip.")
     consistency: Consistency = Field(default="QUORUM", description="Of every read.")
