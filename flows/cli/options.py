@@ -59,6 +59,13 @@ Yes = Annotated[bool, typer.Option("--yes", help="Agree to requests for more tha
 MaxRequests = Annotated[int | None, typer.Option(min=1, help="Send at most so many requests, and agree to those.")]
 ServiceUrl = Annotated[str | None, typer.Option(help="Base URL of the change-results service.")]
 
+SANDBOX_PACE = {
+    "OVERLANDER_STALL_AFTER_S": "5",
+    "OVERLANDER_POLL_FIRST_S": "0.5",
+    "OVERLANDER_POLL_LONGEST_S": "2",
+}
+"""How patient a run is with the sandbox's service, whose chips take seconds."""
+
 NEGATIVE_COORDINATES = {"ignore_unknown_options": True}
 """Context settings of commands whose arguments may begin with a minus."""
 
@@ -88,8 +95,11 @@ def settle(
     _set("OVERLANDER_CASSANDRA_HOSTS", hosts)
     _set("OVERLANDER_CASSANDRA_KEYSPACE", keyspace)
     _set("OVERLANDER_SERVICE_URL", service_url)
-    if load_settings().cassandra.hosts or (node := world.node()) is None:
+    settings = load_settings()
+    if settings.cassandra.hosts or (node := world.node()) is None:
         return None
+    if settings.service_url not in (None, world.service_url()):
+        return None  # a real service must never be asked for what the sandbox's table lacks
     use_sandbox(node)
     return f"No Cassandra is set: using the sandbox at {', '.join(node.hosts)} port {node.port}."
 
@@ -108,6 +118,11 @@ def use_sandbox(node: "Node") -> None:
     os.environ.setdefault("OVERLANDER_CASSANDRA_KEYSPACE", node.keyspace)
     os.environ.setdefault("OVERLANDER_ALGORITHM", world.ALGORITHM)
     os.environ.setdefault("OVERLANDER_LEDGER", str(world.ledger_file()))
+    if (service_url := world.service_url()) is not None:
+        os.environ.setdefault("OVERLANDER_SERVICE_URL", service_url)
+    # The sandbox's queue is seconds long, not days as the real one: what would take an hour there takes seconds here.
+    for name, value in SANDBOX_PACE.items():
+        os.environ.setdefault(name, value)
 
 
 def _set(name: str, value: object) -> None:
