@@ -39,7 +39,10 @@ def run(
     keyspace: options.Keyspace = None,
     json: options.Json = False,
 ) -> None:
-    """Bring a tile home: look, ask for what is missing, wait, save, ask again. Run it again at any time."""
+    """Bring a tile home: ask for what is missing, wait, save.
+
+    What went wrong is asked for again where that can help. Run it again at any time.
+    """
     settle(algorithm, ledger, out, hosts, keyspace, service_url)
     wishes = {"yes": yes, "max_requests": max_requests, "wait": not no_wait, "deadline_hours": wait_hours}
     run_flow("run", tile, region, window, template, flawed, failed_pixels, recount, campaign, json, wishes)
@@ -65,7 +68,10 @@ def request(
     keyspace: options.Keyspace = None,
     json: options.Json = False,
 ) -> None:
-    """Look at each chip and ask for what is missing; wait for nothing, save nothing."""
+    """Look at each chip and ask for what is missing; save nothing.
+
+    With --again, ask for chips that are there, too. What was asked for is not waited for.
+    """
     from flows.cli.chip_lists import read_chips, read_states
 
     settle(algorithm, ledger, None, hosts, keyspace, service_url)

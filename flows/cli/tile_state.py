@@ -93,7 +93,11 @@ def release(
     hosts: options.Hosts = None,
     keyspace: options.Keyspace = None,
 ) -> None:
-    """Let quarantined chips be asked for again, and lift a guard that stopped requesting."""
+    """Let quarantined chips be asked for again.
+
+    Lifts the guard, too, that stopped requesting; what was asked for and has not come is written off, and counts
+    as no attempt any more.
+    """
     from tasks.chips.campaign import site
     from tasks.chips.request import release_tile
 

@@ -80,7 +80,10 @@ def working(
     @contextmanager
     def open_site(campaign: Campaign) -> Iterator[Site]:
         with site(campaign, words="a test") as place:
-            place.exporters = exporters
-            yield place
+            own, place.exporters = place.exporters, exporters
+            try:
+                yield place
+            finally:
+                place.exporters = own  # the site closes its own only
 
     return open_site
