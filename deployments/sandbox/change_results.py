@@ -17,8 +17,8 @@ and those that only the sandbox has, below the same prefix:
                                         where no answer was sent
     GET          /sandbox/jobs          every job ever published, in order: [{id, algorithm, chip_x, chip_y,
                                         when, state, crashes}]; state is queued, taken, done, lost or purged
-    POST         /sandbox/jobs          {algorithm, chip_x, chip_y}: publishes a job as a request does, but without a
-                                        ticket, and it is none of the requests received; answers as GET
+    POST         /sandbox/jobs          {algorithm, chip_x, chip_y}: publishes a job as a request does, but writes
+                                        no ticket and is none of the requests received; answers as GET
     GET PUT DELETE  /sandbox/plan       the plan, see below; DELETE is back to one without troubles
     POST         /sandbox/pause|resume  workers stop and go on taking jobs (the plan's `paused`)
     POST         /sandbox/purge         drops the jobs that wait or are under way: {"purged": n}
@@ -167,8 +167,8 @@ def tell(service_url: str, path: str, told: Mapping[str, Any] | None = None, ver
             return json.loads(answer.read())
     except (OSError, ValueError) as error:
         raise ServiceAway(
-            f"The sandbox's change-results service at {service_url} did not do {path}: {error}. See its log, or stop "
-            "and start it: `overlander sandbox down`, `overlander sandbox up`."
+            f"The sandbox's change-results service at {service_url} did not do {path}: {error}. See its log, or "
+            "stop and start it: `overlander sandbox down`, `overlander sandbox up`."
         ) from error
 
 

@@ -178,5 +178,7 @@ def _show_end(work: "Campaign", summary: Mapping[str, Any], out: Path) -> None:
     console.show_outcome({**summary, "files": {"folder": out.absolute(), **summary["files"]}})
     console.say("Open the page in a browser. Then run the demo again: it changes nothing, and says so.")
     console.say(f"`overlander tile status {TILE} --window {WINDOW}` says the same later, from the ledger alone.")
-    console.say("`overlander sandbox up --fresh` forgets it all, for a first time again; `overlander sandbox down` and")
+    console.say(
+        "`overlander sandbox up --fresh` forgets it all, for a first time again; `overlander sandbox down` and"
+    )
     console.say("`overlander server down` stop what the demo started.")
