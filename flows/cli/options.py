@@ -120,7 +120,7 @@ def use_sandbox(node: "Node") -> None:
     os.environ.setdefault("OVERLANDER_LEDGER", str(world.ledger_file()))
     if (service_url := world.service_url()) is not None:
         os.environ.setdefault("OVERLANDER_SERVICE_URL", service_url)
-    # The sandbox's queue is seconds long and not days as the real one: what takes an hour there takes seconds here.
+    # The sandbox has a queue of seconds, not of days: what takes an hour at the real service takes seconds here.
     for name, value in SANDBOX_PACE.items():
         os.environ.setdefault(name, value)
 
