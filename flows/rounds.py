@@ -1,7 +1,7 @@
 """Bringing a surveyed tile home: ask for what is missing, watch, save what comes home, ask again if it helps."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,10 +40,18 @@ class Wishes:
 
 @dataclass
 class Brought:
-    """What asking and waiting came to: requests, and the exports of what came home."""
+    """What asking and waiting came to.
+
+    Attributes:
+        requested: what was sent.
+        exported: the exports of what came home.
+        settled, seconds: chips that came to an end, and how long that took, of this run.
+    """
 
     requested: Requested = field(default_factory=Requested)
     exported: list[PrefectFuture[Any]] = field(default_factory=list)
+    settled: int = 0
+    seconds: float = 0.0
 
 
 def bring_home(
@@ -66,11 +74,12 @@ def bring_home(
         ConsentMissing: more than a handful of requests would be sent, and nobody agreed.
         OverlanderError: the service is away or does not run the algorithm.
     """
-    until = time.monotonic() + wishes.deadline_s
+    started = time.monotonic()
+    until = started + wishes.deadline_s
     rounds = 0
     while not place.stopping.is_set():
         asking = _decide(place, wishes, brought.requested.sent, first=rounds == 0)
-        brought.requested += _ask(place, asking, requesting)
+        _ask(place, asking, brought, requesting)
         left_s = until - time.monotonic()
         if not wishes.wait or left_s <= 0:
             break
@@ -82,6 +91,9 @@ def bring_home(
             "first_rows": asking.pilot,
         }
         seen = requesting.submit(settle_round, settling).result()
+        if ended := len(seen.home) + len(seen.ended):
+            brought.settled += ended
+            brought.seconds = time.monotonic() - started
         if seen.home:
             brought.exported += _save(place, seen.home, exporting)
         if not (asking.steps or seen.home or seen.ended or seen.out):
@@ -95,24 +107,20 @@ def _decide(place: Site, wishes: Wishes, sent: int, *, first: bool) -> Asking:
     if not agreed and not first:
         limit = HANDFUL - sent
     asking = decide(place, again=wishes.again if first else (), only=wishes.only, limit=limit)
-    if first and not agreed:
-        check_consent(place, asking)
+    if first and not agreed and not asking.guard:
+        check_consent(place, len(asking.steps) + (asking.held_back if wishes.wait else 0))
     return asking
 
 
-def _ask(place: Site, asking: Asking, requesting: ThreadPoolTaskRunner[Any]) -> Requested:
+def _ask(place: Site, asking: Asking, brought: Brought, requesting: ThreadPoolTaskRunner[Any]) -> None:
+    """Request the chips row after row. A row that fails is the last: the others' requests would fail as well."""
     if not asking.steps:
-        return Requested()
-    names, rows = _by_row(place, asking.steps)
-    steps = [[(chip, asking.steps[chip]) for chip in row] for row in rows]
-    given = {"campaign": unmapped(place.campaign), "where": names, "steps": steps, "begun": unmapped(asking.at)}
-    done = Requested()
-    futures: Sequence[PrefectFuture[Any]] = requesting.map(request_row, given)
-    for future in futures:
-        future.wait()
-    for future in futures:
-        done += future.result()
-    return done
+        return
+    _ = place.requester  # fails now where the service is not as it should be, not once a row and its retries
+    for where, row in zip(*_by_row(place, asking.steps), strict=True):
+        steps = [(chip, asking.steps[chip]) for chip in row]
+        given = {"campaign": place.campaign, "where": where, "steps": steps, "begun": asking.at}
+        brought.requested += requesting.submit(request_row, given).result()
 
 
 def _save(place: Site, home: Iterable[Chip], exporting: ThreadPoolTaskRunner[Any]) -> list[PrefectFuture[Any]]:

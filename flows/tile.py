@@ -31,7 +31,9 @@ from tasks.files import check_writable
 from tasks.ledger.chips import TileNote, note_rate, saved, use_tile
 
 Mode = Literal["run", "count", "export", "request"]
-Again = Literal["complete", "flawed", "no_data", "incomplete", "stalled", "queued", "quarantined"]
+Again = Literal[
+    "complete", "flawed", "no_data", "incomplete", "stalled", "queued", "stale", "uncertain", "quarantined"
+]
 
 ROWS_SURVEYED_AT_ONCE = 2
 ROWS_EXPORTED_AT_ONCE = 2
@@ -164,7 +166,7 @@ def _run(place: Site, mode: Mode, wishes: Wishes, chips_per_task: int) -> State[
             place.stopping.set()
             raise
     tally = sum((future.result() for future in exported if future.state.is_completed()), ExportTally())
-    _note_rates(place, surveyed, tally)
+    _note_rates(place, surveyed, tally, brought)
     state = _report(place, mode, tally, brought.requested, before, time.monotonic() - started)
     if failure is not None:
         raise failure
@@ -251,8 +253,8 @@ def _standing(place: Site) -> Standing:
         return standing(ledger, place.ground, work.tile, work.chips, work.layout.root, rules_of(place.settings))
 
 
-def _note_rates(place: Site, surveyed: list[PrefectFuture[Any]], tally: ExportTally) -> None:
-    """Write down how long counting a chip and writing a row took, for `plan`."""
+def _note_rates(place: Site, surveyed: list[PrefectFuture[Any]], tally: ExportTally, brought: Brought) -> None:
+    """Write down how long counting a chip, writing a row and bringing a chip home took, for `plan`."""
     seen: list[Surveyed] = [future.result() for future in surveyed if future.state.is_completed()]
     counted = sum(row.counted for row in seen)
     source = place.ground.source
@@ -264,5 +266,7 @@ def _note_rates(place: Site, surveyed: list[PrefectFuture[Any]], tally: ExportTa
             note_rate(ledger, source, "count", seconds, "s/chip")
         if tally.rows:
             note_rate(ledger, source, "export", tally.rows / tally.seconds * processes, "rows/s")
+        if brought.settled:
+            note_rate(ledger, source, "settle", brought.seconds / brought.settled, "s/chip")
 
     place.ledger.write(note, place.lease)

@@ -62,5 +62,15 @@ def read_states(text: str | None, *, again: bool) -> list[str]:
     return named
 
 
-AGAIN = ("complete", "flawed", "no_data", "incomplete", "stalled", "queued", "quarantined")
+AGAIN = (
+    "complete",
+    "flawed",
+    "no_data",
+    "incomplete",
+    "stalled",
+    "queued",
+    "stale",
+    "uncertain",
+    "quarantined",
+)
 """States that can be asked for again by name."""

@@ -92,7 +92,8 @@ def next_step(record: Record, rules: Rules, moved_past: datetime | None, again: 
                 return Step("quarantine", reason)
             return _ask(record, rules, record.reason)
         case State.QUEUED | State.STALE | State.UNCERTAIN:
-            waits_since = record.asked.at if record.asked is not None else record.since
+            ours = record.asked is not None and record.asked.settled_at is None
+            waits_since = record.asked.at if record.asked is not None and ours else record.since
             if moved_past is not None and moved_past - waits_since >= rules.stall_after:
                 return _ask(record, rules, "Chips requested long after it have rows, and it has none.")
             return Step("wait", record.reason)
@@ -108,8 +109,10 @@ def queue_moved_past(records: Iterable[Record]) -> datetime | None:
 
 
 def outstanding(records: Iterable[Record]) -> int:
-    """Return how many chips we asked for that have not settled."""
-    return sum(record.asked is not None and record.state in WAITS for record in records)
+    """Return how many chips we asked for that have not settled, but for those that a person wrote off."""
+    return sum(
+        record.asked is not None and record.asked.attempts > 0 and record.state in WAITS for record in records
+    )
 
 
 def waits_too_long(record: Record, now: datetime, rules: Rules) -> bool:
@@ -138,7 +141,7 @@ def tripped(records: Iterable[Record], last_ends: Iterable[State], now: datetime
             f"{bad} of the last {SAMPLE} chips that came back are flawed, stalled or incomplete: something is "
             "wrong with the service or its workers. Find out what, then `overlander tile release`."
         )
-    asked = [record.asked for record in records if record.asked is not None]
+    asked = [record.asked for record in records if record.asked is not None and record.asked.attempts > 0]
     silent = sum(one.rows_at is None and now - one.at >= rules.stall_after for one in asked)
     if silent >= SAMPLE and not any(one.rows_at is not None for one in asked):
         return (
@@ -166,4 +169,4 @@ def _ask(record: Record, rules: Rules, why: str, *, refresh: bool = True) -> Ste
     if attempts >= rules.max_attempts:
         times = "once" if attempts == 1 else f"{attempts} times"
         return Step("quarantine", f"Requested {times} in vain. {why}")
-    return Step("request", why, refresh=refresh)
+    return Step("request", why, refresh=refresh, renew=record.renew)

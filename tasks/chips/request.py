@@ -10,6 +10,7 @@ from tasks.chips.campaign import Site
 from tasks.chips.grid import Chip
 from tasks.chips.heal import (
     SAMPLE,
+    WAITS,
     Step,
     next_step,
     outstanding,
@@ -25,12 +26,12 @@ from tasks.ledger.requests import (
     drop_request,
     last_ends,
     next_number,
-    note_asked,
     note_request,
     release,
     seen_anywhere,
 )
 
+_WAIT = Step("wait")
 HANDFUL = 100
 """A run that would send more requests than this says the cost and asks."""
 
@@ -64,7 +65,7 @@ def decide(
     """Return which chips to ask for now, and quarantine those that asking would not help.
 
     Args:
-        site: the campaign at work, surveyed.
+        site: the campaign at work, surveyed; chips not looked at in this run are not asked for.
         again: states that a person wants asked for again whatever they are.
         only: the only chips to ask for; None is all of the campaign's.
         limit: requests that the run may still send; None is no limit.
@@ -78,7 +79,11 @@ def decide(
         elsewhere = seen_anywhere(ledger, ground.source, ground.algorithm)
     guard = guard or tripped(records.values(), ends, now, rules)
     moved_past = queue_moved_past(records.values())
-    wanted = [chip for chip in site.campaign.chips if chip in records and (only is None or chip in only)]
+    wanted = [
+        chip
+        for chip in site.campaign.chips
+        if chip in records and records[chip].look.at >= site.campaign.started and (only is None or chip in only)
+    ]
     steps = {chip: next_step(records[chip], rules, moved_past, again) for chip in wanted}
     quarantined = {
         chip: replace(records[chip], state=State.QUARANTINED, reason=step.reason, since=now)
@@ -86,15 +91,16 @@ def decide(
         if step.do == "quarantine"
     }
     asking = {chip: step for chip, step in steps.items() if step.do == "request"}
-    room = max(0, rules.max_outstanding - outstanding(records.values()))
+    out = outstanding(record for chip, record in records.items() if steps.get(chip, _WAIT).do in ("wait", "leave"))
+    room = rules.max_outstanding - out
     if limit is not None:
         room = min(room, limit)
     pilot = pilot_needed(records, elsewhere)
     if pilot:
-        room = min(room, 0 if outstanding(records.values()) else 1)
+        room = min(room, 1 - out)
     if guard:
         room = 0
-    chosen = dict(list(asking.items())[:room])
+    chosen = dict(list(asking.items())[: max(0, room)])
 
     def note(ledger: Connection) -> None:
         remember(ledger, ground, quarantined)
@@ -115,22 +121,22 @@ def cost(site: Site, chips: int) -> str:
     return f"{chips:,} chips, {chips * 10_000:,} pixels of computing that cannot be called back; {hours}"
 
 
-def check_consent(site: Site, asking: Asking) -> None:
+def check_consent(site: Site, requests: int) -> None:
     """Make sure that a run to which nobody has agreed would not send more than a handful of requests.
 
     Raises:
         ConsentMissing: it would.
     """
-    if len(asking.steps) > HANDFUL:
+    if requests > HANDFUL:
         raise ConsentMissing(
-            f"This run would request {cost(site, len(asking.steps))}. Say --yes to agree, or --max-requests N to "
+            f"This run would request {cost(site, requests)}. Say --yes to agree, or --max-requests N to "
             "send at most N; nothing was requested."
         )
 
 
 @dataclass(frozen=True)
 class Requested:
-    """How many requests were sent, and how many of those nobody knows whether they arrived."""
+    """How many requests were sent, by earlier tries too, and of how many nobody knows whether they arrived."""
 
     sent: int = 0
     uncertain: int = 0
@@ -158,12 +164,13 @@ def request(site: Site, steps: Sequence[tuple[Chip, Step]], begun: datetime) -> 
         if site.stopping.is_set():
             break
         if record.asked is not None and record.asked.at >= begun:
-            continue  # sent by the try before this one
-        site.requester.pause()
-        answer = _request_one(site, chip, record, step)
+            answer = record.asked  # sent by the try before this one
+        else:
+            site.requester.pause()
+            answer = _request_one(site, chip, record, step)
+            site.progress.add(requested=1)
         sent += 1
         uncertain += answer.is_unclear
-        site.progress.add(requested=1)
     return Requested(sent, uncertain)
 
 
@@ -219,12 +226,12 @@ def _sent(record: Record, asked: Asked, state: State, reason: str) -> Record:
 def _take_back(ledger: Connection, site: Site, chip: Chip, record: Record, asked: Asked) -> None:
     drop_request(ledger, site.ground, chip, asked.number)
     remember(ledger, site.ground, {chip: record})
-    if record.asked is not None:
-        note_asked(ledger, site.ground, chip, record.asked)
 
 
 def release_tile(site: Site) -> int:
-    """Write off what was asked for in vain: lift the guard, and let quarantined chips be asked for again.
+    """Write off what was asked for: lift the guard, and let quarantined chips be asked for again.
+
+    What still waits is waited for from now on, and is asked for again on the same evidence as before.
 
     Returns:
         How many chips were quarantined.
@@ -234,13 +241,13 @@ def release_tile(site: Site) -> int:
         records = recall(ledger, site.ground, site.campaign.chips)
         now = datetime.now(UTC)
         freed = {
-            chip: replace(record, state=State.UNKNOWN, since=now, reason="Released by a person.", asked=None)
+            chip: replace(record, state=State.UNKNOWN, since=now, reason="Released by a person.")
             for chip, record in records.items()
             if record.state == State.QUARANTINED
         }
-        settled = [chip for chip, record in records.items() if record.asked and record.asked.settled_at]
-        release(ledger, site.ground, [*freed, *settled])
-        remember(ledger, site.ground, freed)
+        waiting = {chip: replace(record, since=now) for chip, record in records.items() if record.state in WAITS}
+        release(ledger, site.ground, site.campaign.chips)
+        remember(ledger, site.ground, freed | waiting)
         use_tile(ledger, site.ground, site.campaign.name)
         set_guard(ledger, site.ground, "")
         return len(freed)

@@ -12,7 +12,7 @@ from functools import partial
 
 from tasks.chips.campaign import Site
 from tasks.chips.grid import Chip
-from tasks.chips.heal import WAITS
+from tasks.chips.heal import WAITS, rules_of, waits_too_long
 from tasks.chips.states import HOME, Record
 from tasks.chips.survey import look_again
 from tasks.ledger.chips import recall, remember
@@ -31,7 +31,7 @@ class Settled:
     Attributes:
         home: chips that came home in it: complete, flawed or without data.
         ended: chips that came to another end: to be judged by `heal`.
-        out: how many are still out.
+        out: how many are still out and worth waiting for.
     """
 
     home: tuple[Chip, ...]
@@ -40,12 +40,12 @@ class Settled:
 
 
 def settle(site: Site, time_box_s: float, *, first_rows: bool = False) -> Settled:
-    """Watch the campaign's chips that are out for one round.
+    """Watch the campaign's chips that are out for one round, but for those that have waited too long.
 
     Args:
         site: the campaign at work.
         time_box_s: the round is over after so long, whatever is out.
-        first_rows: whether the round is over as soon as one of our requests is seen to have rows.
+        first_rows: whether the round is over as soon as any chip is seen to have rows.
 
     Raises:
         OverlanderError: as looking at them fails.
@@ -58,7 +58,12 @@ def settle(site: Site, time_box_s: float, *, first_rows: bool = False) -> Settle
     hand_on_at = until
     with site.ledger.read() as ledger:
         records = recall(ledger, site.ground, site.campaign.chips)
-    out = {chip: record for chip, record in records.items() if record.state in WAITS}
+    now, rules = datetime.now(UTC), rules_of(settings)
+    out = {
+        chip: record
+        for chip, record in records.items()
+        if record.state in WAITS and not waits_too_long(record, now, rules)
+    }
     while out and time.monotonic() < min(until, hand_on_at) and not site.stopping.is_set():
         seen = _look(site, out)
         site.ledger.write(partial(remember, ground=site.ground, records=seen), lease=site.lease)
@@ -70,7 +75,7 @@ def settle(site: Site, time_box_s: float, *, first_rows: bool = False) -> Settle
                 (home if record.state in HOME else ended).append(chip)
                 del out[chip]
         site.progress.add(settled=sum(record.state in HOME for record in seen.values()))
-        if ended or (first_rows and any(record.asked and record.asked.rows_at for record in seen.values())):
+        if ended or (first_rows and any(record.look.pixels for record in seen.values())):
             break
         if home:
             hand_on_at = min(hand_on_at, time.monotonic() + HAND_ON_AFTER_S)

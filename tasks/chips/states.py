@@ -77,7 +77,7 @@ class Asked:
 
     Attributes:
         number: the how manieth of this chip.
-        attempts: how many, this one included, since a person last released the chip.
+        attempts: how many, this one included, since a person last released the chip; 0 when that was after it.
         at: when it was about to be sent, our clock.
         refresh, renew: its flag, and whether it is meant to renew every row.
         update_before: `chip_update_requested` known before it, service's clock.

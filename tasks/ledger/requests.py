@@ -15,15 +15,18 @@ from tasks.ledger.schema import requests as requests_table
 
 
 def asked_for(ledger: Connection, ground: Ground, chips: Iterable[Chip] | None = None) -> dict[Chip, Asked]:
-    """Return the latest request for each chip that was asked for since it was last released."""
+    """Return the latest request for each chip that was asked for since it was last released.
+
+    One that was written off before it ended is returned too, with no attempts: it may still come.
+    """
     table = requests_table
-    current = select(table).where(on(table, ground), among(table, chips), table.c.released == false())
+    sent = select(table).where(on(table, ground), among(table, chips)).order_by(table.c.number)
     found: dict[Chip, Asked] = {}
-    for row in ledger.execute(current.order_by(table.c.number)):
+    for row in ledger.execute(sent):
         chip = Chip(row.chip_x, row.chip_y)
-        attempts = found[chip].attempts + 1 if chip in found else 1
-        found[chip] = _asked(row, attempts)
-    return found
+        attempts = found[chip].attempts if chip in found else 0
+        found[chip] = _asked(row, attempts + (not row.released))
+    return {chip: asked for chip, asked in found.items() if asked.attempts or asked.settled_at is None}
 
 
 def note_request(ledger: Connection, ground: Ground, chip: Chip, asked: Asked, baseline: datetime | None) -> None:
@@ -81,7 +84,7 @@ def last_ends(ledger: Connection, ground: Ground, limit: int) -> list[State]:
 
 
 def release(ledger: Connection, ground: Ground, chips: Iterable[Chip]) -> None:
-    """Write off the requests for some chips: they may be asked for as if they never had been."""
+    """Write off the requests for some chips: they count as attempts, and for the guards, no more."""
     table = requests_table
     ledger.execute(update(table).where(on(table, ground), among(table, chips)).values(released=True))
 
