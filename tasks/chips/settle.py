@@ -104,7 +104,7 @@ def _look(site: Site, out: dict[Chip, Record]) -> dict[Chip, Record]:
             failures.append(record)
         elif record is not None:
             seen[chip] = record
-    if failures and not seen:
+    if len(failures) == len(out):  # else the others go on, and this one is looked at again
         raise failures[0]
     return seen
 
