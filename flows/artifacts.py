@@ -3,7 +3,9 @@
 import base64
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -12,6 +14,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.futures import PrefectFuture, as_completed
 
 from tasks.chips.campaign import Campaign
 from tasks.chips.report import Standing
@@ -24,12 +27,20 @@ class ProgressArtifact:
     """A progress bar in the UI, updated by whole percents and not more often than every two seconds."""
 
     def __init__(self, campaign: Campaign) -> None:
-        self._shown = 0
+        self._shown = self._done = self._of = 0
         self._updated = time.monotonic()
         created = create_progress_artifact(
             progress=0, key=f"{artifact_key(campaign)}-progress", description=f"{campaign.name}: chips done"
         )
         self._id = UUID(str(created))
+
+    def follow(self, stages: Sequence[PrefectFuture[Any]], to_come: int) -> None:
+        """Wait for some stages, showing how many are done; `to_come` others are known to follow."""
+        self._of = max(self._of, self._done + len(stages) + to_come)
+        for future in as_completed(list(stages)):
+            future.wait()  # as_completed alone leaves `future.state` as it was
+            self._done += 1
+            self.show(self._done, self._of)
 
     def show(self, done: int, of: int) -> None:
         """Show how much is done; the end is always shown."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture, as_completed
+from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import unmapped
@@ -14,19 +14,26 @@ from pydantic import Field
 from sqlalchemy import Connection
 
 from flows.artifacts import ProgressArtifact, show_standing
-from tasks.chips.campaign import Campaign, Site, site, tile_campaign_of
+from flows.rounds import Brought, Wishes, bring_home
+from tasks.chips.campaign import Campaign, Site, chips_of, site, tile_campaign_of
 from tasks.chips.chip_file import FailedPixels, Flawed
 from tasks.chips.export import ExportTally
 from tasks.chips.grid import Chip
+from tasks.chips.heal import rules_of
 from tasks.chips.layout import DEFAULT_TEMPLATE, refuse_foreign_files
 from tasks.chips.report import Standing, standing, summary_of, write_files
+from tasks.chips.request import Requested
+from tasks.chips.states import State as ChipState
 from tasks.chips.survey import Surveyed
 from tasks.chips.tasks import export_row, survey_row
-from tasks.errors import LeaseHeld
+from tasks.errors import LeaseHeld, OverlanderError
 from tasks.files import check_writable
 from tasks.ledger.chips import TileNote, note_rate, saved, use_tile
 
-Mode = Literal["run", "count", "export"]
+Mode = Literal["run", "count", "export", "request"]
+Again = Literal[
+    "complete", "flawed", "no_data", "incomplete", "stalled", "queued", "stale", "uncertain", "quarantined"
+]
 
 ROWS_SURVEYED_AT_ONCE = 2
 ROWS_EXPORTED_AT_ONCE = 2
@@ -51,16 +58,22 @@ def tile_campaign(
     failed_pixels: FailedPixels = "keep",
     recount: bool = False,
     campaign: str | None = None,
+    yes: bool = False,
+    max_requests: Annotated[int, Field(ge=1)] | None = None,
+    wait: bool = True,
+    deadline_hours: Annotated[float, Field(gt=0)] = 24,
+    again: list[Again] | None = None,
+    chips: list[tuple[int, int]] | None = None,
     chips_per_task: Annotated[int, Field(ge=1, le=50)] = 50,
 ) -> State[dict[str, Any]]:
-    """Bring a tile of change-detection results home, as far as looking and saving goes.
+    """Bring a tile of change-detection results home: look, ask for what is missing, wait, save, ask again.
 
     Run it again at any time: it does only what is missing.
 
     Args:
         tile: The tile, as H05V03, 005003 or its upper left corner in metres (-1815585,2864805).
         region: Whose ARD grid.
-        mode: run does all; count only looks; export looks and saves.
+        mode: run does all; count only looks; export looks and saves; request looks and asks.
         algorithm: As the service spells it, for example lcmap-pyccd:2017.08.18. Empty takes the worker's setting.
         window: Rows and columns of chips, start:stop counted from 0 at the north-west. 0:4,0:4 is 16 chips.
         out: Folder on the worker that files go to. Empty takes the worker's setting.
@@ -69,6 +82,12 @@ def tile_campaign(
         failed_pixels: Keep the error text of a failed pixel, or write null, which existing readers take.
         recount: Count every chip again, and check kept files by their hash.
         campaign: What to call the campaign. Empty gives the tile with its algorithm.
+        yes: Agree to requests for more than a hundred chips.
+        max_requests: Send at most so many requests. Empty sends what is needed.
+        wait: Wait for what was asked for, and save it as it comes home.
+        deadline_hours: Wait no longer than this.
+        again: Ask again for chips in these states, every pixel anew.
+        chips: Ask only for these chips, given by x and y of their upper left corners in metres.
         chips_per_task: How many chips one task run handles.
     """
     work = tile_campaign_of(
@@ -83,13 +102,21 @@ def tile_campaign(
         failed_pixels=failed_pixels,
         recount=recount,
     )
+    wishes = Wishes(
+        agreed=yes,
+        max_requests=max_requests,
+        wait=wait and mode == "run",
+        deadline_s=deadline_hours * 3600,
+        again=frozenset(ChipState(name) for name in again or ()),
+        only=None if chips is None else frozenset(chips_of(work, chips)),
+    )
     try:
         with site(work, words=f"overlander tile {mode} {work.tile.name}") as place:
             note = place.ledger.write(lambda ledger: use_tile(ledger, place.ground, work.name), place.lease)
             if note.closed_at is not None and mode != "count":
                 return _closed(place, note)
             try:
-                return _run(place, mode, chips_per_task)
+                return _run(place, mode, wishes, chips_per_task)
             finally:
                 place.stopping.set()
     except LeaseHeld as held:
@@ -108,31 +135,42 @@ def batches(campaign: Campaign, chips_per_task: int) -> list[tuple[str, list[Chi
     return found
 
 
-def _run(place: Site, mode: Mode, chips_per_task: int) -> State[dict[str, Any]]:
+def _run(place: Site, mode: Mode, wishes: Wishes, chips_per_task: int) -> State[dict[str, Any]]:
     work, started = place.campaign, time.monotonic()
     before = _standing(place)
-    if mode != "count":
+    if mode in ("run", "export"):
         _check_output(place)
     names, rows = zip(*batches(work, chips_per_task), strict=True)
     bar = ProgressArtifact(work)
     exported: list[PrefectFuture[Any]] = []
-    with _threads(ROWS_SURVEYED_AT_ONCE) as surveying, _threads(ROWS_EXPORTED_AT_ONCE) as exporting:
+    brought, failure = Brought(), None
+    with (
+        _threads(ROWS_SURVEYED_AT_ONCE) as surveying,
+        _threads(ROWS_EXPORTED_AT_ONCE) as exporting,
+        _threads(1) as requesting,
+    ):
         try:
             given = {"campaign": unmapped(work), "where": names}
             surveyed: list[PrefectFuture[Any]] = list(surveying.map(survey_row, given | {"chips": rows}))
-            if mode != "count":
+            if mode in ("run", "export"):
                 exported = list(exporting.map(export_row, given | {"surveyed": surveyed}))
-            stages = [*surveyed, *exported]
-            for done, future in enumerate(as_completed(stages), start=1):
-                future.wait()  # as_completed alone leaves `future.state` as it was
-                bar.show(done, len(stages))
+            bar.follow(surveyed, len(exported))
+            if mode == "request" or (mode == "run" and place.settings.service_url is not None):
+                try:
+                    bring_home(place, wishes, brought, requesting, exporting)
+                except OverlanderError as error:
+                    failure = error  # what came home before it is saved and reported all the same
+            exported += brought.exported
+            bar.follow(exported, 0)
         except BaseException:
             place.stopping.set()
             raise
     tally = sum((future.result() for future in exported if future.state.is_completed()), ExportTally())
-    _note_rates(place, surveyed, tally)
-    state = _report(place, mode, tally, before, time.monotonic() - started)
-    for future in stages:
+    _note_rates(place, surveyed, tally, brought)
+    state = _report(place, mode, tally, brought.requested, before, time.monotonic() - started)
+    if failure is not None:
+        raise failure
+    for future in (*surveyed, *exported):
         if future.state.is_failed() or future.state.is_crashed():
             future.result()
     return state
@@ -152,13 +190,13 @@ def _check_output(place: Site) -> None:
 
 
 def _report(
-    place: Site, mode: Mode, tally: ExportTally, before: Standing, seconds: float
+    place: Site, mode: Mode, tally: ExportTally, requested: Requested, before: Standing, seconds: float
 ) -> State[dict[str, Any]]:
     """Write the tile's files, show it in the UI and return the run's last state."""
     work = place.campaign
     found = _standing(place)
     files: dict[str, Path] = {}
-    if mode != "count":
+    if mode in ("run", "export"):
         with place.ledger.read() as ledger:
             files = write_files(ledger, place.ground, work, found)
     summary = summary_of(work, found, seconds)
@@ -169,13 +207,15 @@ def _report(
             "kept": tally.kept,
             "waiting": found.waiting + tally.changed,
             "needs_person": found.needs_person,
+            "requested": requested.sent,
+            "quarantined": found.states["quarantined"],
             "files": {what: str(path) for what, path in files.items()},
         }
     words = f"{len(found.lines):,} chips: " + ", ".join(
         f"{count:,} {state}" for state, count in found.states.items() if count
     )
     if mode != "count":
-        words += f". {tally.exported:,} exported, {tally.kept:,} kept."
+        words += f". {requested.sent:,} requested, {tally.exported:,} exported, {tally.kept:,} kept."
     show_standing(work, found, words, files)
     status = 3 if tally.changed else found.exit_status
     name = {0: "Completed", 3: "Waiting", 4: "NeedsAttention"}[status]
@@ -189,7 +229,8 @@ def _closed(place: Site, note: TileNote) -> State[dict[str, Any]]:
         f"Tile {work.tile.name} was closed on {note.closed_at:%Y-%m-%d} ({note.closed_reason}): nothing of it is "
         "requested or written. `overlander tile reopen` opens it again."
     )
-    nothing = {"changed": 0, "exported": 0, "kept": 0, "waiting": 0, "needs_person": 0, "files": {}}
+    counts = ("changed", "exported", "kept", "waiting", "needs_person", "requested", "quarantined")
+    nothing: dict[str, Any] = dict.fromkeys(counts, 0) | {"files": {}}
     summary = summary_of(work, _standing(place), 0.0) | nothing | {"closed": words}
     return Completed(message=words, data=summary | {"exit_status": 0})
 
@@ -197,11 +238,11 @@ def _closed(place: Site, note: TileNote) -> State[dict[str, Any]]:
 def _standing(place: Site) -> Standing:
     work = place.campaign
     with place.ledger.read() as ledger:
-        return standing(ledger, place.ground, work.tile, work.chips, work.layout.root)
+        return standing(ledger, place.ground, work.tile, work.chips, work.layout.root, rules_of(place.settings))
 
 
-def _note_rates(place: Site, surveyed: list[PrefectFuture[Any]], tally: ExportTally) -> None:
-    """Write down how long counting a chip and writing a row took, for `plan`."""
+def _note_rates(place: Site, surveyed: list[PrefectFuture[Any]], tally: ExportTally, brought: Brought) -> None:
+    """Write down how long counting a chip, writing a row and bringing a chip home took, for `plan`."""
     seen: list[Surveyed] = [future.result() for future in surveyed if future.state.is_completed()]
     counted = sum(row.counted for row in seen)
     source = place.ground.source
@@ -213,5 +254,7 @@ def _note_rates(place: Site, surveyed: list[PrefectFuture[Any]], tally: ExportTa
             note_rate(ledger, source, "count", seconds, "s/chip")
         if tally.rows:
             note_rate(ledger, source, "export", tally.rows / tally.seconds * processes, "rows/s")
+        if brought.settled:
+            note_rate(ledger, source, "settle", brought.seconds / brought.settled, "s/chip")
 
     place.ledger.write(note, place.lease)

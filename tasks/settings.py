@@ -31,7 +31,7 @@ class CassandraSettings(BaseModel, extra="forbid"):
     hosts: Annotated[list[str], NoDecode] = Field(default=[], description="Contact points.")
     port: int = Field(default=9042, ge=1, le=65535, description="Port of CQL, the same on every host.")
     username: str | None = Field(default=None, description="User name; none means no authentication.")
-    password: SecretStr | None = Field(default=None, description="OVERLANDER_CASSANDRA_PASSWORD only.")
+    password: SecretStr | None = Field(default=None, description="Password; from the environment only.")
     keyspace: str | None = Field(default=None, description="Keyspace that holds the results.")
     table: str = Field(default="results", description="Table of results, one partition a chip.")
     consistency: Consistency = Field(default="QUORUM", description="Of every read.")
@@ -88,6 +88,16 @@ class Settings(BaseSettings):
     stall_after_s: float = Field(
         default=3600, gt=0, description="A chip whose farthest pixel has not moved for so long has stalled."
     )
+    wait_limit_s: float = Field(
+        default=14 * 86400, gt=0, description="A chip that only waits for longer needs a person."
+    )
+    max_attempts: int = Field(default=3, ge=1, description="Requests for one chip, the first included.")
+    max_outstanding: int = Field(default=2500, ge=1, description="Chips asked for and not settled, at most.")
+    service_timeout_s: float = Field(default=60, gt=0, description="Limit of one answer of the service.")
+    service_connect_timeout_s: float = Field(default=10, gt=0, description="Limit of connecting to it.")
+    service_interval_s: float = Field(default=0.1, ge=0, description="Pause between two requests to it.")
+    poll_first_s: float = Field(default=5, gt=0, description="First interval between two looks at what is out.")
+    poll_longest_s: float = Field(default=60, gt=0, description="Longest interval between two such looks.")
 
     @classmethod
     def settings_customise_sources(

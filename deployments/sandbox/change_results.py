@@ -17,6 +17,8 @@ and those that only the sandbox has, below the same prefix:
                                         where no answer was sent
     GET          /sandbox/jobs          every job ever published, in order: [{id, algorithm, chip_x, chip_y,
                                         when, state, crashes}]; state is queued, taken, done, lost or purged
+    POST         /sandbox/jobs          {algorithm, chip_x, chip_y}: publishes a job as a request does, but writes
+                                        no ticket and is none of the requests received; answers as GET
     GET PUT DELETE  /sandbox/plan       the plan, see below; DELETE is back to one without troubles
     POST         /sandbox/pause|resume  workers stop and go on taking jobs (the plan's `paused`)
     POST         /sandbox/purge         drops the jobs that wait or are under way: {"purged": n}
@@ -32,7 +34,8 @@ troubles that it names replace all troubles and are counted anew, left out they 
         "worker_algorithm": null,    what all rows are written under; null is what was asked for
         "short_results": false,      texts of 100 bytes instead of 4.4 kB
         "crash_pause_s": 1.0,        how long a job rests after its worker died of it
-        "paused": false},
+        "paused": false,
+        "wakes_on_request": false},  while true no job is taken; the next request that queues one sets it to false
      "troubles": {
         "-1815585,2864805": [{"rows_lost": 23, "times": 1}, {"failed_pixels": 5}],
         "*": [{"slow_answer_s": 3, "times": 1}]}}
@@ -72,16 +75,19 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from deployments import supervise
 from deployments.sandbox.cassandra import Node
+from tasks.errors import ServiceAway
 from tasks.files import write_if_changed
 
 _READY_WITHIN_S = 60.0  # one to two seconds on a machine at rest
 _STOPPED_WITHIN_S = 10.0
+_ANSWER_WITHIN_S = 30.0
 
 
 def up(folder: Path, node: Node, *, report: Callable[[str], None], prefix: str = "", fresh: bool = False) -> str:
@@ -142,12 +148,39 @@ def status(folder: Path) -> str | None:
     return str(found.facts["service_url"]) if found else None
 
 
-def _answers(service_url: str) -> bool:
+def tell(service_url: str, path: str, told: Mapping[str, Any] | None = None, verb: str | None = None) -> Any:
+    """Send one request to a route of the sandbox's own, and return its JSON.
+
+    Args:
+        service_url: as `up` returned it.
+        path: from the slash on, for example `/sandbox/plan`.
+        told: the JSON to send; None sends none.
+        verb: None is GET without `told`, POST with it.
+
+    Raises:
+        ServiceAway: it does not answer, or refuses.
+    """
+    body = None if told is None else json.dumps(told).encode()
+    asked = urllib.request.Request(f"{service_url}{path}", data=body, method=verb)  # noqa: S310 - this machine's own
+    try:
+        with _opener().open(asked, timeout=_ANSWER_WITHIN_S) as answer:
+            return json.loads(answer.read())
+    except (OSError, ValueError) as error:
+        raise ServiceAway(
+            f"The sandbox's change-results service at {service_url} did not do {path}: {error}. See its log, or "
+            "stop and start it: `overlander sandbox down`, `overlander sandbox up`."
+        ) from error
+
+
+def _opener() -> urllib.request.OpenerDirector:
     # No proxy: the address is this machine's own.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def _answers(service_url: str) -> bool:
     with (
         contextlib.suppress(urllib.error.URLError, OSError, ValueError),
-        opener.open(f"{service_url}/", timeout=5) as answer,
+        _opener().open(f"{service_url}/", timeout=5) as answer,
     ):
         return bool(answer.read() == b"null")
     return False

@@ -168,7 +168,7 @@ class _Service:
             ("/results/{algorithm:path}/{x:coordinate}/{y:coordinate}", self._results, ["GET"]),
             ("/results/{algorithm}/chip", in_thread(self._rows), ["GET"]),
             ("/sandbox/received", in_thread(lambda _: Answer(200, self._records.received())), ["GET"]),
-            ("/sandbox/jobs", in_thread(lambda _: Answer(200, self._records.jobs())), ["GET"]),
+            ("/sandbox/jobs", self._jobs, ["GET", "POST"]),
             ("/sandbox/plan", self._plan, ["GET", "PUT", "DELETE"]),
             ("/sandbox/pause", in_thread(lambda _: self._pause(True)), ["POST"]),
             ("/sandbox/resume", in_thread(lambda _: self._pause(False)), ["POST"]),
@@ -290,7 +290,7 @@ class _Service:
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
         inputs_url = _rendered(definition.inputs_url_template, {**asked, "now": iso(now)})
         # The job first and the ticket after it: if the table fails in between, the caller is told 500.
-        self._records.publish(algorithm, chip, lost=bool(trouble and trouble.lost_job))
+        self._records.publish(algorithm, chip, lost=bool(trouble and trouble.lost_job), wakes=True)
         if trouble and trouble.error_after_publish:
             return Answer(500, _TICKET_FAILED)
         ticket = {"chip_x": chip.x, "chip_y": chip.y, "algorithm": algorithm, "x": x, "y": y}
@@ -302,6 +302,21 @@ class _Service:
         chip = snap(int(request.query_params["x"]), int(request.query_params["y"]))
         rows = self._session.execute(self._chip, (chip.x, chip.y, request.path_params["algorithm"]))
         return Answer(200, [row._asdict() for row in rows])
+
+    async def _jobs(self, request: Request) -> Response:
+        body = await request.body()
+        return await in_thread(lambda _: self._queue(request.method, body))(request)
+
+    def _queue(self, method: str, body: bytes) -> Answer:
+        if method == "POST":
+            try:
+                given = json.loads(body)
+                chip = snap(int(given["chip_x"]), int(given["chip_y"]))
+                algorithm = str(given["algorithm"])
+            except (ValueError, TypeError, KeyError) as error:
+                return Answer(400, f"{type(error).__name__}: {error}; wanted algorithm, chip_x and chip_y")
+            self._records.publish(algorithm, chip, wakes=False)
+        return Answer(200, self._records.jobs())
 
     async def _plan(self, request: Request) -> Response:
         body = await request.body()

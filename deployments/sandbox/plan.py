@@ -33,6 +33,7 @@ class Settings(BaseModel):
     short_results: bool = False
     crash_pause_s: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     paused: bool = False
+    wakes_on_request: bool = False
 
 
 class Trouble(BaseModel):

@@ -121,13 +121,22 @@ class Records:
         names = ("algorithm", "chip_x", "chip_y", "refresh", "when", "status")
         return [{**dict(zip(names, row, strict=True)), "refresh": bool(row[3])} for row in found]
 
-    def publish(self, algorithm: str, chip: Chip, *, lost: bool) -> None:
-        """Queue a job; a lost one is remembered, and nobody ever gets it."""
+    def publish(self, algorithm: str, chip: Chip, *, lost: bool = False, wakes: bool) -> None:
+        """Queue a job.
+
+        Args:
+            algorithm: as the ticket spells it.
+            chip: which.
+            lost: it is remembered, and nobody ever gets it.
+            wakes: workers that wait for a request (`wakes_on_request`) begin.
+        """
         with self._changed:
             self._database.execute(
                 "INSERT INTO jobs (algorithm, chip_x, chip_y, published, state) VALUES (?, ?, ?, ?, ?)",
                 (algorithm, chip.x, chip.y, time.time(), "lost" if lost else "queued"),
             )
+            if wakes and self._plan.settings.wakes_on_request:
+                self.set_plan(self._plan.changed({"settings": {"wakes_on_request": False}}), count_anew=False)
             self._changed.notify_all()
 
     def take(self, worker: int) -> Job | None:
@@ -140,7 +149,7 @@ class Records:
             while not self._closing:
                 settings = self._plan.settings
                 wait_s = None
-                if worker < settings.workers and not settings.paused:
+                if worker < settings.workers and not (settings.paused or settings.wakes_on_request):
                     now = time.time()
                     row = self._database.execute(
                         "SELECT id, max(published + ?, not_before) AS due FROM jobs WHERE state = 'queued' "

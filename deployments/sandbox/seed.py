@@ -219,6 +219,17 @@ def write_rows(connected: Session, chip_x: int, chip_y: int, algorithm: str, row
             send(batch)
 
 
+def requested_at(connected: Session, chip_x: int, chip_y: int, algorithm: str) -> datetime | None:
+    """Return the chip's time of request, None when it was never requested."""
+    found = connected.execute(
+        "SELECT DISTINCT chip_x, chip_y, algorithm, chip_update_requested FROM results "
+        "WHERE chip_x = %s AND chip_y = %s AND algorithm = %s",
+        (chip_x, chip_y, algorithm),
+    ).one()
+    moment = found.chip_update_requested if found else None
+    return moment.replace(tzinfo=UTC) if moment else None
+
+
 def request_again(connected: Session, chip_x: int, chip_y: int, algorithm: str, when: datetime) -> None:
     """Set the chip's time of request and nothing else, as somebody else's refresh=true does."""
     connected.execute(

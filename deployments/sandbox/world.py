@@ -4,7 +4,7 @@ A real Cassandra with a seeded corner of a tile, and a change-results service th
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -13,10 +13,17 @@ from typing import Any
 from deployments import server
 from deployments.sandbox import cassandra, change_results, seed
 from deployments.sandbox.cassandra import Node
+from tasks.chips.grid import Chip
 from tasks.settings import state_folder
 
 ALGORITHM = seed.ALGORITHM
 """The algorithm whose results the sandbox holds."""
+
+_AT_FIRST = {"pixels_per_s": 4000, "crash_pause_s": 1e-6, "wakes_on_request": True}
+"""The service's plan in a new sandbox: slow enough to see chips at work, 4 to 7 s each on two cores.
+
+With a single worker, a job that rests after a crash would be overtaken by whole chips, and look stalled.
+"""
 
 JARS_VARIABLE = "OVERLANDER_SANDBOX_JARS"
 """Environment variable that names another folder for the jars, so that several sandboxes share them."""
@@ -47,7 +54,8 @@ def up(*, report: Callable[[str], None], fresh: bool = False) -> Node:
     report(f"Seeding tile {seed.TILE} (some 40 s the first time).")
     seed.seed(started)
     seed.enable(started)
-    change_results.up(_service_folder(), started, report=report, fresh=fresh)
+    service_url = change_results.up(_service_folder(), started, report=report, fresh=fresh)
+    _queue_seeded(service_url)
     return started
 
 
@@ -63,7 +71,7 @@ def status() -> dict[str, Any]:
     running_server = server.status()
     return {
         "cassandra": {**asdict(running), "hosts": list(running.hosts)} if running else None,
-        "service_url": change_results.status(_service_folder()),
+        "service_url": service_url(),
         "wps_url": None,
         "prefect_api_url": running_server.api_url if running_server else None,
     }
@@ -79,14 +87,71 @@ def ledger_file() -> Path:
     return _folder() / "ledger.sqlite"
 
 
-def renew_one() -> None:
-    """Ask for one complete chip again, as someone else's refresh=true does: the next look finds it stale."""
-    running = node()
-    if running is not None:
-        chip = next(chip for chip in seed.SEEDED if chip.kind == "complete")
-        with cassandra.session(running) as connected:
-            when = chip.requested + timedelta(days=30)
-            seed.request_again(connected, chip.chip_x, chip.chip_y, ALGORITHM, when)
+def service_url() -> str | None:
+    """Return the base URL of the sandbox's change-results service, None when it is not up."""
+    return change_results.status(_service_folder())
+
+
+def renew_one() -> bool:
+    """Ask for one complete chip again, as someone else's refresh=true does: the next look finds it stale.
+
+    Once only, until the sandbox starts again from nothing; return whether it was now.
+    """
+    running, url = node(), service_url()
+    if running is None or url is None:
+        return False
+    chip = seeded("complete")
+    with cassandra.session(running) as connected:
+        if seed.requested_at(connected, chip.chip_x, chip.chip_y, ALGORITHM) != chip.requested:
+            return False
+        if not _has_job(url, chip):  # as the service does: the job first, then the time of request
+            _queue(url, chip)
+        when = chip.requested + timedelta(days=30)
+        seed.request_again(connected, chip.chip_x, chip.chip_y, ALGORITHM, when)
+    return True
+
+
+def give_troubles(troubles: Mapping[Chip, Sequence[Mapping[str, Any]]]) -> bool:
+    """Make chips misbehave as the service's plan says; return False, and do nothing, if they were told to before.
+
+    Troubles of other chips stay, but count anew.
+    """
+    url = service_url()
+    if url is None:
+        return False
+    named = {f"{chip.x},{chip.y}": [dict(trouble) for trouble in listed] for chip, listed in troubles.items()}
+    known = change_results.tell(url, "/sandbox/plan")["troubles"]
+    if set(named) <= set(known):
+        return False
+    change_results.tell(url, "/sandbox/plan", {"troubles": {**known, **named}}, "PUT")
+    return True
+
+
+def seeded(kind: seed.Kind) -> seed.SeededChip:
+    """Return the first chip that was seeded as of this kind."""
+    return next(chip for chip in seed.SEEDED if chip.kind == kind)
+
+
+def _queue_seeded(service_url: str) -> None:
+    """Put the job behind the seeded ticket into the queue, once ever, and keep it there until somebody asks.
+
+    So the seeded states stay as they are for whoever only looks, and the first run brings everything home.
+    """
+    chip = seeded("queued")
+    if not _has_job(service_url, chip):
+        change_results.tell(service_url, "/sandbox/plan", {"settings": _AT_FIRST}, "PUT")
+        _queue(service_url, chip)
+
+
+def _has_job(service_url: str, chip: seed.SeededChip) -> bool:
+    jobs = change_results.tell(service_url, "/sandbox/jobs")
+    wanted = (ALGORITHM, chip.chip_x, chip.chip_y)
+    return any((job["algorithm"], job["chip_x"], job["chip_y"]) == wanted for job in jobs)
+
+
+def _queue(service_url: str, chip: seed.SeededChip) -> None:
+    job = {"algorithm": ALGORITHM, "chip_x": chip.chip_x, "chip_y": chip.chip_y}
+    change_results.tell(service_url, "/sandbox/jobs", job)
 
 
 def jars_folder() -> Path:

@@ -19,6 +19,8 @@ def doctor(json: options.Json = False) -> None:
     settings = load_settings()
     checks: dict[str, Callable[[Settings], str]] = {
         "cassandra": _cassandra,
+        "change-results service": _service,
+        "worker's clock": _worker_clock,
         "ledger": _ledger,
         "output folder": _output,
         "prefect": _prefect,
@@ -46,6 +48,38 @@ def _cassandra(settings: "Settings") -> str:
 
     with ResultsTable.open(settings.cassandra) as table:
         return f"{table.source} answers at {settings.cassandra.consistency}; its twelve columns are as expected."
+
+
+def _service(settings: "Settings") -> str:
+    from tasks.chips.service import ChangeResults
+    from tasks.errors import BadInput
+
+    if settings.service_url is None:
+        return "None is set (OVERLANDER_SERVICE_URL): runs look and save, and request nothing."
+    if settings.algorithm is None:
+        raise BadInput("No algorithm is set, so the service cannot be tried. Set OVERLANDER_ALGORITHM.")
+    timeout_s, connect_s = settings.service_timeout_s, settings.service_connect_timeout_s
+    with ChangeResults(settings.service_url, timeout_s, connect_s) as service:
+        service.check(settings.algorithm)
+    return f"{settings.service_url} answers and runs {settings.algorithm}."
+
+
+def _worker_clock(settings: "Settings") -> str:
+    from tasks.ledger.requests import last_worker_clock
+    from tasks.ledger.store import Ledger
+
+    if not settings.ledger_file.exists():
+        return "Not known: no chip has been requested yet."
+    with Ledger.open(settings.ledger_file, create=False) as ledger, ledger.read() as reading:
+        seen = last_worker_clock(reading)
+    if seen is None:
+        return "Not known: no chip has come back yet."
+    # Rows are seen a little after they are written; time zones differ by quarters of an hour.
+    hours = round((seen.produced - seen.at.replace(tzinfo=None)).total_seconds() / 900) / 4
+    where = f"(chip {seen.chip.x},{seen.chip.y}, {seen.at:%Y-%m-%d %H:%M} UTC)"
+    if not hours:
+        return f"Runs as ours {where}."
+    return f"Runs {abs(hours):g} hours {'ahead of' if hours > 0 else 'behind'} ours {where}. That is no fault."
 
 
 def _ledger(settings: "Settings") -> str:

@@ -55,6 +55,17 @@ CampaignName = Annotated[str | None, typer.Option("--campaign", help="What to ca
 Hosts = Annotated[str | None, typer.Option(help="Cassandra's contact points, separated by commas.")]
 Keyspace = Annotated[str | None, typer.Option(help="Keyspace that holds the results.")]
 
+Yes = Annotated[bool, typer.Option("--yes", help="Agree to requests for more than a hundred chips.")]
+MaxRequests = Annotated[int | None, typer.Option(min=1, help="Send at most so many requests, and agree to those.")]
+ServiceUrl = Annotated[str | None, typer.Option(help="Base URL of the change-results service.")]
+
+SANDBOX_PACE = {
+    "OVERLANDER_STALL_AFTER_S": "5",
+    "OVERLANDER_POLL_FIRST_S": "0.5",
+    "OVERLANDER_POLL_LONGEST_S": "2",
+}
+"""How patient a run is with the sandbox's service, whose chips take seconds."""
+
 NEGATIVE_COORDINATES = {"ignore_unknown_options": True}
 """Context settings of commands whose arguments may begin with a minus."""
 
@@ -66,6 +77,7 @@ def settle(
     out: Path | None = None,
     hosts: str | None = None,
     keyspace: str | None = None,
+    service_url: str | None = None,
 ) -> str | None:
     """Turn flags into `OVERLANDER_*` variables, which child processes see too, and fall back on the sandbox.
 
@@ -82,8 +94,12 @@ def settle(
     _set("OVERLANDER_OUT", out)
     _set("OVERLANDER_CASSANDRA_HOSTS", hosts)
     _set("OVERLANDER_CASSANDRA_KEYSPACE", keyspace)
-    if load_settings().cassandra.hosts or (node := world.node()) is None:
+    _set("OVERLANDER_SERVICE_URL", service_url)
+    settings = load_settings()
+    if settings.cassandra.hosts or (node := world.node()) is None:
         return None
+    if settings.service_url not in (None, world.service_url()):
+        return None  # a real service must never be asked for what the sandbox's table lacks
     use_sandbox(node)
     return f"No Cassandra is set: using the sandbox at {', '.join(node.hosts)} port {node.port}."
 
@@ -102,6 +118,11 @@ def use_sandbox(node: "Node") -> None:
     os.environ.setdefault("OVERLANDER_CASSANDRA_KEYSPACE", node.keyspace)
     os.environ.setdefault("OVERLANDER_ALGORITHM", world.ALGORITHM)
     os.environ.setdefault("OVERLANDER_LEDGER", str(world.ledger_file()))
+    if (service_url := world.service_url()) is not None:
+        os.environ.setdefault("OVERLANDER_SERVICE_URL", service_url)
+    # The sandbox has a queue of seconds, not of days: what takes an hour at the real service takes seconds here.
+    for name, value in SANDBOX_PACE.items():
+        os.environ.setdefault(name, value)
 
 
 def _set(name: str, value: object) -> None:

@@ -1,24 +1,20 @@
 """`overlander tile`: a tile's campaign, from looking to saving."""
 
-import sys
-import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from flows.cli import console, options
-
-if TYPE_CHECKING:
-    from tasks.chips.campaign import Campaign
-    from tasks.chips.report import Standing
-    from tasks.ledger.chips import TileNote
+from flows.cli.shared import DEFAULT_TEMPLATE, campaign_of, run_flow, settle
+from flows.cli.tile_state import close, closed_words, release, reopen, status
 
 app = typer.Typer(help="A tile's campaign: look, save, say where it stands.", no_args_is_help=True)
 
-DEFAULT_TEMPLATE = "{algorithm}/{tile}/{tile}_{x}_{y}.json"
+
+for command in (status, close, reopen, release):
+    app.command(context_settings=options.NEGATIVE_COORDINATES)(command)
 
 
 @app.command(context_settings=options.NEGATIVE_COORDINATES)
@@ -33,14 +29,61 @@ def run(
     failed_pixels: options.FailedPixels = options.FailedPixelsChoice.KEEP,
     recount: options.Recount = False,
     campaign: options.CampaignName = None,
+    yes: options.Yes = False,
+    max_requests: options.MaxRequests = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Ask, and leave without waiting.")] = False,
+    wait_hours: Annotated[float, typer.Option(min=0.001, help="Wait no longer than this.")] = 24,
+    service_url: options.ServiceUrl = None,
     ledger: options.Ledger = None,
     hosts: options.Hosts = None,
     keyspace: options.Keyspace = None,
     json: options.Json = False,
 ) -> None:
-    """Look at each chip, save what is home, say where the rest stands. Run it again at any time."""
-    _settle(algorithm, ledger, out, hosts, keyspace)
-    _flow("run", tile, region, window, template, flawed, failed_pixels, recount, campaign, json)
+    """Bring a tile home: ask for what is missing, wait, save.
+
+    What went wrong is asked for again where that can help. Run it again at any time.
+    """
+    settle(algorithm, ledger, out, hosts, keyspace, service_url)
+    wishes = {"yes": yes, "max_requests": max_requests, "wait": not no_wait, "deadline_hours": wait_hours}
+    run_flow("run", tile, region, window, template, flawed, failed_pixels, recount, campaign, json, wishes)
+
+
+@app.command(context_settings=options.NEGATIVE_COORDINATES)
+def request(
+    tile: options.Tile,
+    region: options.Region = options.RegionName.CONUS,
+    algorithm: options.Algorithm = None,
+    window: options.Window = "0:50,0:50",
+    states: Annotated[str | None, typer.Option(help="With --again: in which states, separated by commas.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Ask again whatever is there, every pixel anew.")] = False,
+    chips: Annotated[
+        Path | None, typer.Option(help="Ask only for these chips: a file with x and y on each line.")
+    ] = None,
+    campaign: options.CampaignName = None,
+    yes: options.Yes = False,
+    max_requests: options.MaxRequests = None,
+    service_url: options.ServiceUrl = None,
+    ledger: options.Ledger = None,
+    hosts: options.Hosts = None,
+    keyspace: options.Keyspace = None,
+    json: options.Json = False,
+) -> None:
+    """Look at each chip and ask for what is missing; save nothing.
+
+    With --again, ask for chips that are there, too. What was asked for is not waited for.
+    """
+    from flows.cli.chip_lists import read_chips, read_states
+
+    settle(algorithm, ledger, None, hosts, keyspace, service_url)
+    work = campaign_of(tile, region, window)
+    wishes = {
+        "yes": yes,
+        "max_requests": max_requests,
+        "again": read_states(states, again=again),
+        "chips": None if chips is None else read_chips(chips, work),
+    }
+    apart, keep = options.FlawedChoice.APART, options.FailedPixelsChoice.KEEP
+    run_flow("request", tile, region, window, DEFAULT_TEMPLATE, apart, keep, False, campaign, json, wishes)
 
 
 @app.command(context_settings=options.NEGATIVE_COORDINATES)
@@ -61,8 +104,8 @@ def export(
     json: options.Json = False,
 ) -> None:
     """Look at each chip and save what is home; request nothing."""
-    _settle(algorithm, ledger, out, hosts, keyspace)
-    _flow("export", tile, region, window, template, flawed, failed_pixels, recount, campaign, json)
+    settle(algorithm, ledger, out, hosts, keyspace)
+    run_flow("export", tile, region, window, template, flawed, failed_pixels, recount, campaign, json)
 
 
 @app.command(context_settings=options.NEGATIVE_COORDINATES)
@@ -79,10 +122,10 @@ def count(
     json: options.Json = False,
 ) -> None:
     """Look at each chip and say where it stands; write no files."""
-    _settle(algorithm, ledger, None, hosts, keyspace)
+    settle(algorithm, ledger, None, hosts, keyspace)
     keep = options.FailedPixelsChoice.KEEP
     apart = options.FlawedChoice.APART
-    _flow("count", tile, region, window, DEFAULT_TEMPLATE, apart, keep, recount, campaign, json)
+    run_flow("count", tile, region, window, DEFAULT_TEMPLATE, apart, keep, recount, campaign, json)
 
 
 @app.command(context_settings=options.NEGATIVE_COORDINATES)
@@ -107,14 +150,14 @@ def plan(
     from tasks.chips.plan import plan_tile
     from tasks.ledger.chips import use_tile
 
-    _settle(algorithm, ledger, out, hosts, keyspace)
-    work = _campaign(tile, region, window, template, flawed, failed_pixels, recount, campaign)
+    settle(algorithm, ledger, out, hosts, keyspace)
+    work = campaign_of(tile, region, window, template, flawed, failed_pixels, recount, campaign)
     with site(work, words=f"overlander tile plan {work.tile.name}") as place:
         note = place.ledger.write(lambda ledger: use_tile(ledger, place.ground, work.name), place.lease)
         found = plan_tile(place)
-    closed = _closed(note)
+    closed = closed_words(note)
     if closed:
-        found = replace(found, to_write=0, to_keep=0, bytes=0, expected_seconds=0.0)
+        found = replace(found, to_write=0, to_keep=0, bytes=0, requests=0, expected_seconds=0.0)
     answer = {
         "tile": work.tile.name,
         "region": work.tile.region.name,
@@ -125,6 +168,8 @@ def plan(
         "to_keep": found.to_keep,
         "bytes": found.bytes,
         "expected_seconds": found.expected_seconds,
+        "requests": found.requests,
+        "expected_hours": found.expected_hours,
     }
     if json:
         console.give(answer)
@@ -142,211 +187,10 @@ def plan(
             "write": f"{found.to_write:,} files, about {found.bytes / 1e6:,.0f} MB, below {work.layout.root}",
             "keep": f"{found.to_keep:,} files",
             "take": time_words,
+            "ask for": f"{console.counted(found.requests, 'chip')}, {_hours(found.expected_hours)}",
         },
     )
 
 
-@app.command(context_settings=options.NEGATIVE_COORDINATES)
-def status(
-    tile: options.Tile,
-    region: options.Region = options.RegionName.CONUS,
-    algorithm: options.Algorithm = None,
-    window: options.Window = "0:50,0:50",
-    out: options.Out = None,
-    ledger: options.Ledger = None,
-    json: options.Json = False,
-) -> None:
-    """Say where a tile stands by the ledger alone: no service is asked."""
-    from tasks.chips.report import standing, summary_of
-    from tasks.errors import BadInput
-    from tasks.ledger.chips import find_tiles
-    from tasks.ledger.store import Ledger
-    from tasks.settings import load_settings
-
-    started = time.monotonic()
-    options.settle(algorithm=algorithm, ledger=ledger, out=out)
-    work = _campaign(tile, region, window)
-    with Ledger.open(load_settings().ledger_file, create=False) as kept, kept.read() as reading:
-        notes = find_tiles(reading, work.tile.region.name, work.tile.name, work.algorithm)
-        if not notes:
-            raise BadInput(
-                f"The ledger {kept.path} knows nothing of tile {work.tile.name} ({work.tile.region.name}) with "
-                f"{work.algorithm}. Look at it first: overlander tile count {work.tile.name}."
-            )
-        note = notes[0]
-        found = standing(reading, note.ground, work.tile, work.chips, work.layout.root)
-    closed = _closed(note)
-    if json:
-        console.give(summary_of(work, found, time.monotonic() - started))
-    else:
-        _show_status(work, found, f"{note.ground.source}, last used {note.last_used_at:%Y-%m-%d %H:%M} UTC")
-        if closed:
-            console.say(closed)
-    sys.exit(0 if closed else found.exit_status)
-
-
-@app.command(context_settings=options.NEGATIVE_COORDINATES)
-def close(
-    tile: options.Tile,
-    reason: Annotated[str, typer.Option(help="Why, for whoever finds it closed.")] = "delivered",
-    region: options.Region = options.RegionName.CONUS,
-    algorithm: options.Algorithm = None,
-    ledger: options.Ledger = None,
-    hosts: options.Hosts = None,
-    keyspace: options.Keyspace = None,
-) -> None:
-    """Mark a tile as delivered. Runs leave it alone until it is reopened."""
-    _settle(algorithm, ledger, None, hosts, keyspace)
-    _set_closed("close", _campaign(tile, region, "0:50,0:50"), datetime.now(UTC), reason)
-    console.say("Closed. `overlander tile reopen` opens it again.")
-
-
-@app.command(context_settings=options.NEGATIVE_COORDINATES)
-def reopen(
-    tile: options.Tile,
-    region: options.Region = options.RegionName.CONUS,
-    algorithm: options.Algorithm = None,
-    ledger: options.Ledger = None,
-    hosts: options.Hosts = None,
-    keyspace: options.Keyspace = None,
-) -> None:
-    """Open a closed tile again."""
-    _settle(algorithm, ledger, None, hosts, keyspace)
-    _set_closed("reopen", _campaign(tile, region, "0:50,0:50"), None, "")
-    console.say("Open.")
-
-
-def _settle(
-    algorithm: str | None, ledger: Path | None, out: Path | None, hosts: str | None, keyspace: str | None
-) -> None:
-    named = options.settle(algorithm=algorithm, ledger=ledger, out=out, hosts=hosts, keyspace=keyspace)
-    if named:
-        console.say(named)
-
-
-def _campaign(
-    tile: str,
-    region: options.RegionName,
-    window: str,
-    template: str = DEFAULT_TEMPLATE,
-    flawed: options.FlawedChoice = options.FlawedChoice.APART,
-    failed_pixels: options.FailedPixelsChoice = options.FailedPixelsChoice.KEEP,
-    recount: bool = False,
-    campaign: str | None = None,
-) -> "Campaign":
-    from tasks.chips.campaign import tile_campaign_of
-
-    return tile_campaign_of(
-        tile,
-        region=region.value,
-        window=window,
-        template=template,
-        flawed=flawed.value,
-        failed_pixels=failed_pixels.value,
-        recount=recount,
-        name=campaign,
-    )
-
-
-def _flow(
-    mode: str,
-    tile: str,
-    region: options.RegionName,
-    window: str,
-    template: str,
-    flawed: options.FlawedChoice,
-    failed_pixels: options.FailedPixelsChoice,
-    recount: bool,
-    campaign: str | None,
-    json: bool,
-) -> None:
-    """Run the flow in this process, and leave with its exit status."""
-    from flows.cli.run import run_tile
-    from tasks.settings import load_settings
-
-    work = _campaign(tile, region, window, template, flawed, failed_pixels, recount, campaign)
-    _try_services()
-    summary = run_tile(
-        mode,
-        {
-            "tile": work.tile.name,
-            "region": region.value,
-            "algorithm": work.algorithm,
-            "window": str(work.window),
-            "out": load_settings().out.absolute(),
-            "path_template": template,
-            "flawed": flawed.value,
-            "failed_pixels": failed_pixels.value,
-            "recount": recount,
-            "campaign": work.name,
-        },
-    )
-    exit_status = summary.pop("exit_status")
-    if json:
-        console.give(summary)
-    else:
-        _show_run(work, summary)
-    sys.exit(exit_status)
-
-
-def _try_services() -> None:
-    """Fail now where the table or the ledger refuse, before a Prefect server is started for nothing."""
-    from tasks.chips.results import ResultsTable
-    from tasks.ledger.store import Ledger
-    from tasks.settings import load_settings
-
-    settings = load_settings()
-    with ResultsTable.open(settings.cassandra), Ledger.open(settings.ledger_file):
-        pass
-
-
-def _show_run(work: "Campaign", summary: dict[str, Any]) -> None:
-    from tasks.chips.report import steps_for
-
-    if "closed" in summary:
-        console.say(summary["closed"])
-        return
-    stuck = summary.get("needs_person", 0)
-    title = f"Tile {work.tile.name} ({work.tile.region.name}), {work.algorithm}: {summary['seconds']:.1f} s"
-    console.show_states(summary["states"], title)
-    for step in steps_for(summary["states"], stuck):
-        console.say(f"  * {step}")
-    console.show_outcome(summary)
-
-
-def _show_status(work: "Campaign", found: "Standing", where: str) -> None:
-    from rich.table import Table
-
-    from tasks.chips.states import HOME
-
-    console.show(found, f"Tile {work.tile.name} ({work.tile.region.name}), {work.algorithm} in {where}")
-    away = [line for line in found.lines if line.state not in HOME and line.state != "unknown"]
-    if not away:
-        return
-    table = Table(title="Not home", title_justify="left")
-    for name in ("Chip", "State", "Since", "Reason"):
-        table.add_column(name)
-    for line in away:
-        since = f"{line.since:%Y-%m-%d %H:%M}" if line.since else ""
-        table.add_row(f"{line.chip_x},{line.chip_y}", line.state, since, line.reason)
-    console.err().print(table)
-
-
-def _closed(note: "TileNote") -> str:
-    """Return the sentence that a tile was closed; empty for an open one."""
-    return "" if note.closed_at is None else f"Closed on {note.closed_at:%Y-%m-%d}: {note.closed_reason}."
-
-
-def _set_closed(command: str, work: "Campaign", closed_at: datetime | None, reason: str) -> None:
-    from sqlalchemy import Connection
-
-    from tasks.chips.campaign import site
-    from tasks.ledger.chips import close_tile, use_tile
-
-    with site(work, words=f"overlander tile {command} {work.tile.name}") as place:
-
-        def change(ledger: Connection) -> None:
-            use_tile(ledger, place.ground, work.name)
-            close_tile(ledger, place.ground, closed_at, reason)
-
-        place.ledger.write(change, place.lease)
+def _hours(expected: float | None) -> str:
+    return "for how long nobody has measured yet" if expected is None else f"about {expected:,.1f} hours"

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from tasks.chips.chip_file import FailedPixels, Flawed
-from tasks.chips.grid import Chip, Tile, Window, parse_window, region_named, tile_named
+from tasks.chips.grid import Chip, Tile, Window, chip_at, parse_window, region_named, tile_named
 from tasks.chips.layout import DEFAULT_TEMPLATE, Layout, checked_layout
 from tasks.chips.processes import ExportPool
 from tasks.chips.results import ResultsTable
+from tasks.chips.service import Requester
 from tasks.errors import BadInput
-from tasks.ledger.chips import Ground
+from tasks.ledger.keys import Ground
 from tasks.ledger.leases import Lease, lease
 from tasks.ledger.store import Ledger
 from tasks.pacing import Pacer, PacerRule
@@ -96,6 +97,23 @@ def tile_campaign_of(
     )
 
 
+def chips_of(campaign: Campaign, corners: Iterable[tuple[int, int]]) -> list[Chip]:
+    """Return the chips with these upper left corners.
+
+    Raises:
+        BadInput: a corner is no chip's, or lies outside the campaign's window.
+    """
+    inside = set(campaign.chips)
+    found = [chip_at(x, y, campaign.tile.region) for x, y in corners]
+    for chip in found:
+        if chip not in inside:
+            raise BadInput(
+                f"Chip {chip.x},{chip.y} is not in window {campaign.window} of tile {campaign.tile.name}. Name "
+                "chips of this tile only, or another window."
+            )
+    return found
+
+
 @dataclass
 class Progress:
     """How far a run is: counts of chips, for whoever watches."""
@@ -105,6 +123,8 @@ class Progress:
     exported: int = 0
     kept: int = 0
     to_export: int = 0
+    requested: int = 0
+    settled: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, **counts: int) -> None:
@@ -129,8 +149,24 @@ class Site:
         self.stall_after = timedelta(seconds=settings.stall_after_s)
         self.pacer = Pacer(PacerRule(ceiling=settings.cassandra.queries_in_flight))
         self.exporters = ExportPool(settings.cassandra, settings.export_processes)
+        self._requester: Requester | None = None
+        self._connecting = threading.Lock()
         self.progress = Progress(len(campaign.chips))
         self.stopping = threading.Event()
+
+    @property
+    def requester(self) -> Requester:
+        """The change-results service, connected to and checked when first asked for."""
+        with self._connecting:
+            if self._requester is None:
+                self._requester = Requester(self.settings, self.campaign.algorithm)
+            return self._requester
+
+    def close(self) -> None:
+        """End the exporting processes and the connection to the service."""
+        self.exporters.close()
+        if self._requester is not None:
+            self._requester.close()
 
     def each(
         self, work: Callable[[Item], Outcome], items: Iterable[Item], threads: int
@@ -176,7 +212,7 @@ def site(campaign: Campaign, *, words: str) -> Iterator[Site]:
         ledger = stack.enter_context(Ledger.open(settings.ledger_file))
         held = stack.enter_context(lease(ledger, lease_name(ground_of(campaign, table)), words))
         opened = Site(campaign, settings, table, ledger, held)
-        stack.callback(opened.exporters.close)
+        stack.callback(opened.close)
         with _opening:
             _open[campaign] = opened
         try:

@@ -9,6 +9,7 @@ import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from sqlalchemy import Connection
 
 from tasks.chips.campaign import Campaign
 from tasks.chips.grid import Chip, Tile, row_column
+from tasks.chips.heal import Rules, in_words, next_step, queue_moved_past, waits_too_long
 from tasks.chips.layout import FLAWED_FOLDER
 from tasks.chips.states import HOME, NEEDS_PERSON, Record, State
 from tasks.files import remove, write_if_changed
-from tasks.ledger.chips import Ground, Saved, recall, saved
+from tasks.ledger.chips import Saved, find_tiles, recall, saved
+from tasks.ledger.keys import Ground
 from tasks.report.chips import ChipLine, count_states
 
 
@@ -33,6 +36,8 @@ class Standing:
         waiting: chips that are not home yet and that running again later will help.
         needs_person: chips that no further run changes.
         next_steps: what to do, in sentences.
+        to_request: chips that the next run asks for, if a service is set and nothing stops it.
+        guard: why nothing more is requested until a person releases the tile; empty when nothing stops it.
     """
 
     lines: tuple[ChipLine, ...]
@@ -40,6 +45,8 @@ class Standing:
     waiting: int
     needs_person: int
     next_steps: tuple[str, ...]
+    to_request: int = 0
+    guard: str = ""
 
     @property
     def exit_status(self) -> int:
@@ -47,16 +54,45 @@ class Standing:
         return 3 if self.waiting else 4 if self.needs_person else 0
 
 
-def standing(ledger: Connection, ground: Ground, tile: Tile, chips: Sequence[Chip], root: Path) -> Standing:
-    """Return where some chips of a tile stand, by the ledger alone."""
-    records = recall(ledger, ground)
+def standing(
+    ledger: Connection, ground: Ground, tile: Tile, chips: Sequence[Chip], root: Path, rules: Rules
+) -> Standing:
+    """Return where some chips of a tile stand, by the ledger alone.
+
+    Args:
+        ledger: to read.
+        ground: under which key the tile is kept.
+        tile, chips: whose, and which.
+        root: the output folder.
+        rules: how far asking goes.
+    """
+    now = datetime.now(UTC)
+    everyone = recall(ledger, ground)
     files = saved(ledger, ground, root)
-    lines = tuple(_line(tile, chip, records.get(chip), files.get(chip), root) for chip in chips)
+    records = {chip: everyone[chip] for chip in chips if chip in everyone}
+    moved_past = queue_moved_past(everyone.values())
+    steps = {chip: next_step(record, rules, moved_past) for chip, record in records.items()}
+    lines = tuple(
+        _line(tile, chip, records[chip], files.get(chip), root, in_words(steps[chip], records[chip], rules))
+        if chip in records
+        else ChipLine(chip.x, chip.y, *row_column(chip, tile), State.UNKNOWN.value, reason="Not looked at yet.")
+        for chip in chips
+    )
     states = count_states(lines)
-    wanted = set(chips)
-    stuck = sum(_is_stuck(record, files.get(chip)) for chip, record in records.items() if chip in wanted)
-    waiting = sum(count for state, count in states.items() if state not in HOME | NEEDS_PERSON)
-    return Standing(lines, states, waiting, stuck, steps_for(states, stuck))
+    stuck = sum(_is_stuck(record, files.get(chip)) for chip, record in records.items())
+    late = sum(waits_too_long(record, now, rules) for record in records.values())
+    away = sum(count for state, count in states.items() if state not in HOME | NEEDS_PERSON)
+    guard = next((note.guard for note in find_tiles(ledger, ground.region, ground.tile, ground.algorithm)), "")
+    advice = steps_for(states, stuck, late)
+    return Standing(
+        lines=lines,
+        states=states,
+        waiting=away - late,
+        needs_person=stuck + late,
+        next_steps=(guard, *advice) if guard else advice,
+        to_request=sum(step.do == "request" for step in steps.values()),
+        guard=guard,
+    )
 
 
 def summary_of(campaign: Campaign, found: Standing, seconds: float) -> dict[str, Any]:
@@ -115,10 +151,8 @@ def write_files(ledger: Connection, ground: Ground, campaign: Campaign, found: S
     return paths
 
 
-def _line(tile: Tile, chip: Chip, record: Record | None, file: Saved | None, root: Path) -> ChipLine:
+def _line(tile: Tile, chip: Chip, record: Record, file: Saved | None, root: Path, next_words: str) -> ChipLine:
     row, column = row_column(chip, tile)
-    if record is None:
-        return ChipLine(chip.x, chip.y, row, column, State.UNKNOWN.value, reason="Not looked at yet.")
     current = file is not None and file.update_requested == record.look.update_requested
     return ChipLine(
         chip_x=chip.x,
@@ -133,6 +167,8 @@ def _line(tile: Tile, chip: Chip, record: Record | None, file: Saved | None, roo
         file=_relative(file.file, root) if file is not None and file.file is not None and current else None,
         reason=file.problem if file is not None and _is_stuck(record, file) else record.reason,
         since=record.since,
+        attempts=record.asked.attempts if record.asked is not None else 0,
+        next_step=next_words,
     )
 
 
@@ -152,13 +188,13 @@ def _is_stuck(record: Record, file: Saved | None) -> bool:
     )
 
 
-def steps_for(states: dict[str, int], stuck: int) -> tuple[str, ...]:
+def steps_for(states: dict[str, int], stuck: int, late: int = 0) -> tuple[str, ...]:
     """Return what to do about chips in these states, in sentences; `stuck` of them need a person."""
     sentences = {
         State.UNKNOWN: "not looked at yet: run `overlander tile count`.",
-        State.UNREQUESTED: "never requested: ask the service for them.",
-        State.INCOMPLETE: "ended with missing pixels: ask the service for them again.",
-        State.STALLED: "stopped half way: ask the service for them again.",
+        State.UNREQUESTED: "never requested: `overlander tile run` asks for them.",
+        State.INCOMPLETE: "ended with missing pixels: `overlander tile run` asks again.",
+        State.STALLED: "stopped half way: `overlander tile run` asks again.",
         State.QUEUED: "waiting in the service's queue: run again later.",
         State.STALE: "waiting to be renewed: run again later.",
         State.RUNNING: "at work: run again later.",
@@ -167,6 +203,8 @@ def steps_for(states: dict[str, int], stuck: int) -> tuple[str, ...]:
         State.NO_DATA: "without any good pixel: nothing to export.",
     }
     steps = [f"{_chips(states[state])} {words}" for state, words in sentences.items() if states[state]]
+    if late:
+        steps.append(f"{_chips(late)} waited for too long: is the service at work, with the right version?")
     if stuck:
         steps.append(f"{_chips(stuck)} in need of a person: see the reasons.")
     return tuple(steps)

@@ -72,6 +72,42 @@ class Pixel:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Our latest request for a chip, written down before it was sent.
+
+    Attributes:
+        number: the how manieth of this chip.
+        attempts: how many, this one included, since a person last released the chip; 0 when that was after it.
+        at: when it was about to be sent, our clock.
+        refresh, renew: its flag, and whether it is meant to renew every row.
+        update_before: `chip_update_requested` known before it, service's clock.
+        answer: `sending` until an answer came, `queued`, `ticketed`, `present` or `uncertain`.
+        update_requested: what the answer gave for it, service's clock.
+        missing: positions missing before it.
+        rows_at: when we first saw a row of its pass, our clock.
+        settled_at, outcome: when we first saw its end, and which.
+    """
+
+    number: int
+    attempts: int
+    at: datetime
+    refresh: bool
+    renew: bool
+    update_before: datetime | None
+    answer: str
+    update_requested: datetime | None = None
+    missing: tuple[int, ...] = ()
+    rows_at: datetime | None = None
+    settled_at: datetime | None = None
+    outcome: State | None = None
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether it may or may not have arrived."""
+        return self.settled_at is None and self.answer in ("sending", "uncertain")
+
+
+@dataclass(frozen=True)
 class Record:
     """What is known of a chip after a look, and what the ledger keeps of it until the next one.
 
@@ -84,6 +120,7 @@ class Record:
         farthest: position of the farthest pixel of this pass, in the worker's order.
         farthest_at: when we first saw it that far, our clock.
         missing, failed: positions without a row of use, and with a failed one, where they were read.
+        asked: our latest request for it, unless a person has released the chip since.
     """
 
     state: State
@@ -96,6 +133,7 @@ class Record:
     farthest_at: datetime | None = None
     missing: tuple[int, ...] = ()
     failed: tuple[int, ...] = ()
+    asked: Asked | None = None
 
 
 def still_stands(before: Record | None, ticketed: bool, update_requested: datetime | None) -> bool:
@@ -128,7 +166,8 @@ def judge(look: Look, pixels: Sequence[Pixel] | None, before: Record | None, sta
         stall_after: a pass whose farthest pixel has not moved for so long has stalled, our clock.
     """
     baseline, renew = _request_of(look, before)
-    seen = Record(State.UNKNOWN, look.at, look, baseline=baseline, renew=renew)
+    asked = None if before is None else before.asked
+    seen = Record(State.UNKNOWN, look.at, look, baseline=baseline, renew=renew, asked=asked)
     if not look.pixels:
         seen = _without_rows(seen)
     elif not _any_after(look, baseline):
@@ -137,9 +176,10 @@ def judge(look: Look, pixels: Sequence[Pixel] | None, before: Record | None, sta
         seen = _full(seen, pixels or ())
     else:
         seen = _within_the_pass(seen, pixels or (), before, stall_after)
-    if before is not None and before.state == seen.state:
-        return replace(seen, since=before.since)
-    return seen
+    if before is None:
+        return seen
+    seen = _left_alone(_followed(seen), before)
+    return replace(seen, since=before.since) if before.state == seen.state else seen
 
 
 def _request_of(look: Look, before: Record | None) -> tuple[datetime | None, bool]:
@@ -150,9 +190,44 @@ def _request_of(look: Look, before: Record | None) -> tuple[datetime | None, boo
     """
     if before is None:
         return None, False
-    if before.look.update_requested == look.update_requested:
+    if before.look.update_requested == look.update_requested or _is_ours(look, before):
         return before.baseline, before.renew
     return before.look.last_produced, before.look.last_produced is not None
+
+
+def _is_ours(look: Look, before: Record) -> bool:
+    """Tell whether a changed `chip_update_requested` is the trace of our own request."""
+    asked = before.asked
+    if asked is None or asked.settled_at is not None:
+        return False
+    first_change = before.look.update_requested == asked.update_before
+    return asked.update_requested == look.update_requested or (asked.is_unclear and first_change)
+
+
+def _followed(seen: Record) -> Record:
+    """Note what a look shows of our request: whether it arrived, whether it has rows, how it ended."""
+    asked = seen.asked
+    if asked is None or asked.settled_at is not None:
+        return seen
+    if seen.look.pixels and _any_after(seen.look, seen.baseline):
+        asked = replace(asked, rows_at=asked.rows_at or seen.look.at)
+    if asked.is_unclear and (asked.rows_at is not None or seen.look.update_requested != asked.update_before):
+        asked = replace(asked, answer="queued")
+    if asked.is_unclear and seen.state in (State.UNREQUESTED, State.QUEUED, State.STALE):
+        reason = "A request was sent and no answer came: it may be queued or not."
+        seen = replace(seen, state=State.UNCERTAIN, reason=reason)
+    if seen.state in HOME | {State.INCOMPLETE, State.STALLED}:
+        asked = replace(asked, settled_at=seen.look.at, outcome=seen.state)
+    return replace(seen, asked=asked)
+
+
+def _left_alone(seen: Record, before: Record) -> Record:
+    """Keep a chip quarantined until it is home, someone asks for it, or a person releases it."""
+    if before.state != State.QUARANTINED or seen.state in HOME:
+        return seen
+    if before.look.update_requested != seen.look.update_requested:
+        return seen
+    return replace(seen, state=State.QUARANTINED, reason=before.reason)
 
 
 def _any_after(look: Look, baseline: datetime | None) -> bool:

@@ -63,24 +63,31 @@ def _left(chips: Iterable[Chip], seen: dict[Chip, Record]) -> list[Chip]:
     return [chip for chip in chips if chip not in seen]
 
 
-def _see(site: Site, chip: Chip, before: Record | None, counting: list[float]) -> Record:
-    """Return where one chip stands: by its head if that proves that nothing changed, else by its rows."""
+def look_again(site: Site, chip: Chip, before: Record | None) -> Record:
+    """Count one chip's rows and return where it stands."""
     algorithm = site.campaign.algorithm
     with site.pacer.slot():
-        if before is not None and not site.campaign.recount:
-            started = time.monotonic()
-            ticketed, update_requested = site.table.head(chip, algorithm)
-            site.pacer.note("head", time.monotonic() - started)
-            if still_stands(before, ticketed, update_requested):
-                return replace(before, look=replace(before.look, at=datetime.now(UTC)))
         started = time.monotonic()
         look = site.table.look(chip, algorithm)
         pixels = site.table.pixels(chip, algorithm) if needs_pixels(look, before) else None
-        took = time.monotonic() - started
-    counting.append(took)
-    if look.pixels >= PIXELS and pixels is None:
-        site.pacer.note("count", took)
+        if look.pixels >= PIXELS and pixels is None:
+            site.pacer.note("count", time.monotonic() - started)
     return judge(_as_read(look, pixels), pixels, before, site.stall_after)
+
+
+def _see(site: Site, chip: Chip, before: Record | None, counting: list[float]) -> Record:
+    """Return where one chip stands: by its head if that proves that nothing changed, else by its rows."""
+    if before is not None and not site.campaign.recount:
+        with site.pacer.slot():
+            started = time.monotonic()
+            ticketed, update_requested = site.table.head(chip, site.campaign.algorithm)
+            site.pacer.note("head", time.monotonic() - started)
+        if still_stands(before, ticketed, update_requested):
+            return replace(before, look=replace(before.look, at=datetime.now(UTC)))
+    started = time.monotonic()
+    record = look_again(site, chip, before)
+    counting.append(time.monotonic() - started)
+    return record
 
 
 def _as_read(look: Look, pixels: Sequence[Pixel] | None) -> Look:

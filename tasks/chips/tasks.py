@@ -7,6 +7,7 @@ more: Prefect cannot interrupt a thread that waits for a socket.
 
 import logging
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -15,15 +16,24 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task, exponential_backoff
 
 from tasks.chips import export as export_stage
+from tasks.chips import request as request_stage
+from tasks.chips import settle as settle_stage
 from tasks.chips import survey as survey_stage
 from tasks.chips.campaign import Campaign, site_of
 from tasks.chips.export import ExportTally
 from tasks.chips.grid import Chip
+from tasks.chips.heal import Step
+from tasks.chips.request import Requested
+from tasks.chips.settle import Settled
 from tasks.chips.survey import Surveyed
 from tasks.errors import TransientError
 
 ROW_TIMEOUT_S = 1800
 """Fifty chips at the Cassandra client's limit of 30 s, one after the other, and some rest."""
+
+
+TIME_BOX_S = 600
+"""A round of settling is over after ten minutes, whatever is out; the next one goes on."""
 
 
 def is_transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
@@ -93,6 +103,57 @@ def export_row(campaign: Campaign, where: str, surveyed: Surveyed) -> ExportTall
         done.problems,
     )
     return done
+
+
+@task(
+    name="request",
+    task_run_name="{campaign.tile.name} request {where}",
+    retries=2,
+    retry_delay_seconds=exponential_backoff(backoff_factor=10),
+    retry_jitter_factor=0.3,
+    retry_condition_fn=is_transient,
+    timeout_seconds=ROW_TIMEOUT_S * 2,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def request_row(campaign: Campaign, where: str, steps: list[tuple[Chip, Step]], begun: datetime) -> Requested:
+    """Ask the service for some chips of a row; a retry asks only for those that were certainly not asked for.
+
+    Args:
+        campaign: the run's campaign, open in this process.
+        where: the row, for people.
+        steps: the chips, and how to ask for each.
+        begun: when it was decided to ask for them.
+    """
+    done = request_stage.request(site_of(campaign), steps, begun)
+    get_run_logger().info("%s: %d requested, of %d no answer came", where, done.sent, done.uncertain)
+    return done
+
+
+@task(
+    name="settle",
+    task_run_name="{campaign.tile.name} settle round {number}",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=10),
+    retry_jitter_factor=0.3,
+    retry_condition_fn=is_transient,
+    timeout_seconds=TIME_BOX_S + 120,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def settle_round(campaign: Campaign, number: int, time_box_s: float, first_rows: bool) -> Settled:
+    """Watch what was asked for, for one round.
+
+    Args:
+        campaign: the run's campaign, open in this process.
+        number: the round's, for people.
+        time_box_s: the round is over after so long.
+        first_rows: whether it is over as soon as a request is seen to have rows.
+    """
+    seen = settle_stage.settle(site_of(campaign), min(time_box_s, TIME_BOX_S), first_rows=first_rows)
+    words = "round %d: %d came home, %d ended otherwise, %d out"
+    get_run_logger().info(words, number, len(seen.home), len(seen.ended), seen.out)
+    return seen
 
 
 def _words(states: Mapping[str, int]) -> str:

@@ -1,30 +1,22 @@
 """What the ledger keeps of chips: where each stood at the last look, and which file it was saved to."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, func, select, true, tuple_
+from sqlalchemy import Connection, Row, and_, delete, func, select
 
 from tasks.chips.grid import Chip, pack_positions, unpack_positions
 from tasks.chips.states import Look, Record, State
+from tasks.ledger.keys import Ground, among, key, of, on
+from tasks.ledger.requests import asked_for, note_asked
 from tasks.ledger.schema import chips as chips_table
 from tasks.ledger.schema import exports as exports_table
 from tasks.ledger.schema import rates as rates_table
 from tasks.ledger.schema import tiles as tiles_table
 from tasks.ledger.store import upsert
-
-
-@dataclass(frozen=True)
-class Ground:
-    """Under which key a tile's chips are kept: one cluster's table, one algorithm, one tile."""
-
-    source: str
-    algorithm: str
-    region: str
-    tile: str
 
 
 @dataclass(frozen=True)
@@ -66,23 +58,29 @@ class TileNote:
     last_used_at: datetime
     closed_at: datetime | None
     closed_reason: str
+    guard: str
 
 
 def recall(ledger: Connection, ground: Ground, chips: Iterable[Chip] | None = None) -> dict[Chip, Record]:
     """Return what is known of a tile's chips, or of some of them; chips never looked at are left out."""
-    asked = select(chips_table).where(_on(chips_table, ground), _among(chips_table, chips))
-    return {Chip(row.chip_x, row.chip_y): _record(row) for row in ledger.execute(asked)}
+    asked = select(chips_table).where(on(chips_table, ground), among(chips_table, chips))
+    requests = asked_for(ledger, ground, chips)
+    found = {Chip(row.chip_x, row.chip_y): _record(row) for row in ledger.execute(asked)}
+    return {chip: replace(record, asked=requests.get(chip)) for chip, record in found.items()}
 
 
 def remember(ledger: Connection, ground: Ground, records: Mapping[Chip, Record]) -> None:
-    """Write down where chips stand."""
-    rows = [_key(ground, chip) | _values(record) for chip, record in records.items()]
+    """Write down where chips stand, and what has become of our requests for them."""
+    rows = [key(ground, chip) | _values(record) for chip, record in records.items()]
     upsert(ledger, chips_table, rows)
+    for chip, record in records.items():
+        if record.asked is not None:
+            note_asked(ledger, ground, chip, record.asked)
 
 
 def forget(ledger: Connection, ground: Ground, chip: Chip) -> None:
     """Drop what is known of a chip, so that the next look counts it."""
-    ledger.execute(delete(chips_table).where(_is(chips_table, ground, chip)))
+    ledger.execute(delete(chips_table).where(of(chips_table, ground, chip)))
 
 
 def saved(
@@ -90,7 +88,7 @@ def saved(
 ) -> dict[Chip, Saved]:
     """Return what was saved below an output folder of a tile's chips, or of some of them."""
     below = exports_table.c.root == str(root)
-    asked = select(exports_table).where(_on(exports_table, ground), below, _among(exports_table, chips))
+    asked = select(exports_table).where(on(exports_table, ground), below, among(exports_table, chips))
     return {Chip(row.chip_x, row.chip_y): _saved(row) for row in ledger.execute(asked)}
 
 
@@ -113,22 +111,31 @@ def note_saved(ledger: Connection, ground: Ground, root: Path, chip: Chip, outco
         "problem": outcome.problem or None,
         "bad_pixels": pack_positions(outcome.bad) if outcome.bad else None,
     }
-    upsert(ledger, exports_table, [_key(ground, chip) | values])
+    upsert(ledger, exports_table, [key(ground, chip) | values])
 
 
 def use_tile(ledger: Connection, ground: Ground, campaign: str) -> TileNote:
     """Write down that a campaign is at work on a tile, and return what is kept of the tile."""
     now = datetime.now(UTC)
-    upsert(ledger, tiles_table, [_tile_key(ground) | {"campaign": campaign, "last_used_at": now}])
-    row = ledger.execute(select(tiles_table).where(_on(tiles_table, ground))).one()
-    return _tile_note(row)
+    upsert(ledger, tiles_table, [key(ground) | {"campaign": campaign, "last_used_at": now}])
+    return tile_note(ledger, ground)
+
+
+def tile_note(ledger: Connection, ground: Ground) -> TileNote:
+    """Return what is kept of a tile that a campaign has used."""
+    return _tile_note(ledger.execute(select(tiles_table).where(on(tiles_table, ground))).one())
 
 
 def close_tile(ledger: Connection, ground: Ground, closed_at: datetime | None, reason: str = "") -> None:
     """Mark a tile as delivered elsewhere, or, with None, as open again."""
     ledger.execute(
-        tiles_table.update().where(_on(tiles_table, ground)).values(closed_at=closed_at, closed_reason=reason)
+        tiles_table.update().where(on(tiles_table, ground)).values(closed_at=closed_at, closed_reason=reason)
     )
+
+
+def set_guard(ledger: Connection, ground: Ground, reason: str) -> None:
+    """Write down why nothing more is requested of a tile; an empty text lifts that."""
+    ledger.execute(tiles_table.update().where(on(tiles_table, ground)).values(guard=reason))
 
 
 def find_tiles(ledger: Connection, region: str, tile: str, algorithm: str | None = None) -> list[TileNote]:
@@ -162,38 +169,6 @@ def mean_row_bytes(ledger: Connection, source: str, algorithm: str) -> float | N
     )
     size, rows = ledger.execute(written).one()
     return size / rows if rows else None
-
-
-def _on(table: Table, ground: Ground) -> ColumnElement[bool]:
-    return and_(
-        table.c.source == ground.source,
-        table.c.algorithm == ground.algorithm,
-        table.c.region == ground.region,
-        table.c.tile == ground.tile,
-    )
-
-
-def _is(table: Table, ground: Ground, chip: Chip) -> ColumnElement[bool]:
-    return and_(_on(table, ground), table.c.chip_x == chip.x, table.c.chip_y == chip.y)
-
-
-def _among(table: Table, chips: Iterable[Chip] | None) -> ColumnElement[bool]:
-    if chips is None:
-        return true()
-    return tuple_(table.c.chip_x, table.c.chip_y).in_([(chip.x, chip.y) for chip in chips])
-
-
-def _tile_key(ground: Ground) -> dict[str, Any]:
-    return {
-        "source": ground.source,
-        "algorithm": ground.algorithm,
-        "region": ground.region,
-        "tile": ground.tile,
-    }
-
-
-def _key(ground: Ground, chip: Chip) -> dict[str, Any]:
-    return _tile_key(ground) | {"chip_x": chip.x, "chip_y": chip.y}
 
 
 def _values(record: Record) -> dict[str, Any]:
@@ -266,4 +241,4 @@ def _positions(blob: bytes | None) -> tuple[int, ...]:
 
 def _tile_note(row: Row[Any]) -> TileNote:
     ground = Ground(row.source, row.algorithm, row.region, row.tile)
-    return TileNote(ground, row.campaign, row.last_used_at, row.closed_at, row.closed_reason)
+    return TileNote(ground, row.campaign, row.last_used_at, row.closed_at, row.closed_reason, row.guard)

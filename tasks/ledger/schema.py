@@ -124,6 +124,32 @@ exports = Table(
     Index("exports_by_file", "file"),
 )
 
+# One row a request, written before it is sent. `answer` is what became of it: 'sending' until one came.
+requests = Table(
+    "requests",
+    METADATA,
+    Column("source", Text, primary_key=True),
+    Column("algorithm", Text, primary_key=True),
+    Column("chip_x", Integer, primary_key=True, autoincrement=False),
+    Column("chip_y", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # 1, 2, ... for each chip
+    Column("region", Text, nullable=False),
+    Column("tile", Text, nullable=False),
+    Column("at", UTC, nullable=False),
+    Column("refresh", Boolean, nullable=False),
+    Column("renew", Boolean, nullable=False),
+    Column("baseline", Labelled),  # latest result_produced known before it
+    Column("update_before", Labelled),  # chip_update_requested known before it
+    Column("answer", Text, nullable=False),
+    Column("update_requested", Labelled),  # as the answer gave it
+    Column("missing", LargeBinary),  # packed pixel set known before it
+    Column("rows_at", UTC),  # when we first saw a row of its pass
+    Column("settled_at", UTC),  # when we first saw its end
+    Column("outcome", Text),  # the chip's state at its end
+    Column("released", Boolean, nullable=False, default=False),  # a person has written it off
+    Index("requests_of_tile", "source", "algorithm", "region", "tile"),
+)
+
 tiles = Table(
     "tiles",
     METADATA,
@@ -134,6 +160,7 @@ tiles = Table(
     Column("campaign", Text, nullable=False),
     Column("closed_at", UTC),
     Column("closed_reason", Text, nullable=False, default=""),
+    Column("guard", Text, nullable=False, default=""),  # why nothing more is requested, until it is released
     Column("last_used_at", UTC, nullable=False),
 )
 

@@ -21,6 +21,8 @@ class ChipLine:
         file: where its results were saved, as a report should show it.
         reason: why it is in its state, in a sentence; may be empty.
         since: when we first saw it in its state, our clock; files leave it out, so that they stay as they are.
+        attempts: how often it was requested since a person last released it.
+        next_step: what the next run will do about it, in words; empty when nothing.
     """
 
     chip_x: int
@@ -35,6 +37,8 @@ class ChipLine:
     file: str | None = None
     reason: str = ""
     since: datetime | None = None
+    attempts: int = 0
+    next_step: str = ""
 
 
 def count_states(lines: Iterable[ChipLine]) -> dict[str, int]:

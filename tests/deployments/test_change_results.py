@@ -550,6 +550,54 @@ def test_a_dropped_connection_has_queued_its_job(service: httpx.Client, table: S
     assert [one["status"] for one in received(service, chip)] == [None]
 
 
+# Jobs behind tickets that were not asked for here
+
+
+def test_a_job_can_be_published_without_a_request_and_without_a_ticket(
+    service: httpx.Client, table: Session, chip: Chip
+) -> None:
+    job = {"algorithm": ALGORITHM, "chip_x": chip.x, "chip_y": chip.y}
+    service.post("/sandbox/pause")
+
+    answer = service.post("/sandbox/jobs", json=job)
+
+    assert answer.status_code == 200
+    assert answer.json()[-1].items() >= {**job, "state": "queued"}.items()
+    assert (len(jobs(service, chip)), received(service, chip), counts(table, chip)) == (1, [], (0, 0))
+    service.post("/sandbox/resume")
+    work(service, chip)
+    assert counts(table, chip) == (PIXELS, PIXELS)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, [], {"algorithm": ALGORITHM, "chip_x": "west", "chip_y": 0}], ids=json.dumps
+)
+def test_a_job_that_names_no_chip_is_refused(service: httpx.Client, wrong: object) -> None:
+    before = service.get("/sandbox/jobs").json()
+    assert service.post("/sandbox/jobs", json=wrong).status_code == 400
+    assert service.get("/sandbox/jobs").json() == before
+
+
+def test_workers_sleep_until_the_first_request_that_queues_a_job_and_begin_with_the_oldest(
+    service: httpx.Client, table: Session, chip: Chip
+) -> None:
+    other = next(_chips)
+    plan(service, wakes_on_request=True)
+    service.post("/sandbox/jobs", json={"algorithm": ALGORITHM, "chip_x": chip.x, "chip_y": chip.y})
+    ask(service, other, algorithm="unknown:1")  # 422: queues nothing, wakes nobody
+    time.sleep(0.3)
+    assert jobs(service, chip)[0]["state"] == "queued"
+    assert service.get("/sandbox/plan").json()["settings"]["wakes_on_request"] is True
+
+    ask(service, other)
+    work(service, other)
+
+    assert service.get("/sandbox/plan").json()["settings"]["wakes_on_request"] is False
+    earlier, later = rows(table, chip), rows(table, other)
+    assert len(earlier) == len(later) == PIXELS
+    assert earlier[PIXELS - 1].result_produced <= later[0].result_produced
+
+
 # The plan and the process
 
 

@@ -22,7 +22,7 @@ TILE = "H05V03"
 CORNER = ("--window", "0:4,0:4")
 STATUS_KEYS = {"tile", "region", "algorithm", "chips", "states", "seconds"}
 COUNT_KEYS = STATUS_KEYS | {"changed"}
-RUN_KEYS = COUNT_KEYS | {"exported", "kept", "waiting", "needs_person", "files"}
+RUN_KEYS = COUNT_KEYS | {"exported", "kept", "waiting", "needs_person", "requested", "quarantined", "files"}
 
 STUCK = """
 import threading, time

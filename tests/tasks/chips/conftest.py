@@ -1,5 +1,6 @@
 """A real table, a way to write chips into it, and campaigns at work in a folder of the test."""
 
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -14,6 +15,7 @@ from tasks.chips.campaign import Campaign, Site, site
 from tasks.chips.processes import ExportPool
 from tasks.chips.results import ResultsTable
 from tasks.settings import CassandraSettings
+from tests.service_desk import QUICK, Service
 
 Working = Callable[[Campaign], AbstractContextManager[Site]]
 
@@ -80,7 +82,23 @@ def working(
     @contextmanager
     def open_site(campaign: Campaign) -> Iterator[Site]:
         with site(campaign, words="a test") as place:
-            place.exporters = exporters
-            yield place
+            own, place.exporters = place.exporters, exporters
+            try:
+                yield place
+            finally:
+                place.exporters = own  # the site closes its own only
 
     return open_site
+
+
+@pytest.fixture
+def service(
+    change_results_anew: str, in_a_folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Service:
+    """The real service without troubles, with an algorithm of the test's own, set for a person in a hurry."""
+    number = zlib.crc32(request.node.nodeid.encode())
+    found = Service(change_results_anew, f"test:{number}")
+    found.enable()
+    for name, value in {**QUICK, "SERVICE_URL": found.url}.items():
+        monkeypatch.setenv(f"OVERLANDER_{name}", value)
+    return found

@@ -30,7 +30,8 @@ from tasks.chips.results import FIRST_ROW_BYTES
 from tasks.chips.states import Record
 from tasks.chips.survey import survey
 from tasks.errors import LeaseHeld, OutputUnusable, ServiceTimedOut, TransientError
-from tasks.ledger.chips import Ground, Saved, recall, saved
+from tasks.ledger.chips import Saved, recall, saved
+from tasks.ledger.keys import Ground
 from tasks.ledger.store import Ledger
 from tasks.settings import CassandraSettings
 

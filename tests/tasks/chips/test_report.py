@@ -13,14 +13,17 @@ import pytest
 from tasks.chips.campaign import Campaign
 from tasks.chips.export import wanted_file
 from tasks.chips.grid import PIXELS, REGIONS, Chip, parse_window, tile_named
+from tasks.chips.heal import rules_of
 from tasks.chips.layout import Layout
 from tasks.chips.report import Standing, standing, write_files
 from tasks.chips.states import HOME, Look, Record, State
 from tasks.files import sha256_of
-from tasks.ledger.chips import Ground, Saved, note_saved, remember
+from tasks.ledger.chips import Saved, note_saved, remember
+from tasks.ledger.keys import Ground
 from tasks.ledger.store import Ledger
 from tasks.report import maps
 from tasks.report.palette import STATE_LOOKS
+from tasks.settings import load_settings
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 REQUESTED = datetime(2026, 3, 1, 6)  # noqa: DTZ001 - the service's clock is naive
@@ -81,7 +84,9 @@ class Desk:
     def standing(self, window: str = "0:2,0:2") -> Standing:
         campaign = self.campaign(window)
         with self.ledger.read() as ledger:
-            return standing(ledger, self.ground, campaign.tile, campaign.chips, self.out)
+            return standing(
+                ledger, self.ground, campaign.tile, campaign.chips, self.out, rules_of(load_settings())
+            )
 
     def write(self, window: str = "0:2,0:2", **how: object) -> dict[str, Path]:
         campaign = self.campaign(window, **how)

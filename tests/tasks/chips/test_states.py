@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tasks.chips.grid import PIXELS
-from tasks.chips.states import Look, Pixel, Record, State, judge, needs_pixels, still_stands
+from tasks.chips.states import Asked, Look, Pixel, Record, State, judge, needs_pixels, still_stands
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 STALL_AFTER = timedelta(hours=1)
@@ -172,3 +172,82 @@ def test_a_chip_that_waits_is_looked_at_each_time(produced: datetime) -> None:
 def test_the_three_clocks_cannot_be_compared_in_silence(produced: datetime) -> None:
     with pytest.raises(TypeError):
         assert produced < NOW
+
+
+TICKET = REQUESTED + timedelta(hours=5)
+"""`chip_update_requested` that our own request leaves behind."""
+
+
+def after_our_request(before: Record, answer: str, missing: tuple[int, ...] = ()) -> Record:
+    """What the ledger holds after a gap-filling request of ours for a chip."""
+    ticket = TICKET if answer == "queued" else None
+    asked = Asked(1, 1, NOW, True, False, before.look.update_requested, answer, ticket, missing)
+    state = State.QUEUED if answer == "queued" else State.UNCERTAIN
+    return replace(before, state=state, baseline=before.look.last_produced, asked=asked)
+
+
+def short_by_one(produced: datetime) -> Record:
+    some = [p for p in range(PIXELS) if p != 3]
+    return first_look(a_look(PIXELS - 1, produced, produced), the_pixels(some, produced))
+
+
+def test_a_pass_of_ours_that_only_fills_gaps_is_complete_with_rows_of_an_earlier_one(produced: datetime) -> None:
+    before = after_our_request(short_by_one(produced), "queued", (3,))
+    renewed = produced + timedelta(hours=5)
+    look = a_look(PIXELS, produced, renewed, at=NOW + timedelta(minutes=9), update_requested=TICKET)
+    record = judge(look, None, before, STALL_AFTER)
+    assert record.state == State.COMPLETE
+    assert record.asked is not None
+    assert (record.asked.outcome, record.asked.settled_at) == (State.COMPLETE, look.at)
+
+
+def test_the_ticket_of_our_own_request_is_no_one_else_s(produced: datetime) -> None:
+    before = after_our_request(short_by_one(produced), "queued")
+    look = a_look(PIXELS - 1, produced, produced, at=NOW + timedelta(minutes=9), update_requested=TICKET)
+    record = judge(look, None, before, STALL_AFTER)
+    assert (record.state, record.renew, record.baseline) == (State.QUEUED, False, produced)
+
+
+def test_a_request_without_an_answer_is_uncertain_while_nothing_changes(produced: datetime) -> None:
+    before = after_our_request(short_by_one(produced), "uncertain")
+    for hours in (1, 100):
+        look = a_look(PIXELS - 1, produced, produced, at=NOW + timedelta(hours=hours))
+        assert judge(look, None, before, STALL_AFTER).state == State.UNCERTAIN
+
+
+@pytest.mark.parametrize("answer", ["uncertain", "sending"])
+def test_a_changed_ticket_proves_that_a_request_without_an_answer_arrived(answer: str, produced: datetime) -> None:
+    before = after_our_request(short_by_one(produced), answer)
+    look = a_look(PIXELS - 1, produced, produced, at=NOW + timedelta(minutes=9), update_requested=TICKET)
+    record = judge(look, None, before, STALL_AFTER)
+    assert record.asked is not None
+    assert (record.state, record.renew, record.asked.answer) == (State.QUEUED, False, "queued")
+
+
+def test_new_rows_prove_it_too_though_the_ticket_was_never_written(produced: datetime) -> None:
+    before = after_our_request(short_by_one(produced), "uncertain")
+    renewed = produced + timedelta(hours=5)
+    look = a_look(PIXELS - 1, produced, renewed, at=NOW + timedelta(minutes=9))
+    pixels = the_pixels([0, 1], renewed) + the_pixels([p for p in range(2, PIXELS) if p != 3], produced)
+    record = judge(look, pixels, before, STALL_AFTER)
+    assert record.asked is not None
+    assert (record.state, record.asked.answer, record.asked.rows_at) == (State.RUNNING, "queued", look.at)
+
+
+def test_someone_else_s_request_on_top_of_ours_has_to_renew_every_row(produced: datetime) -> None:
+    before = after_our_request(short_by_one(produced), "queued")
+    theirs = TICKET + timedelta(hours=1)
+    look = a_look(PIXELS - 1, produced, produced, at=NOW + timedelta(minutes=9), update_requested=theirs)
+    assert judge(look, None, before, STALL_AFTER).renew
+
+
+def test_a_quarantined_chip_stays_so_until_it_is_home_or_someone_asks_for_it(produced: datetime) -> None:
+    before = replace(short_by_one(produced), state=State.QUARANTINED, reason="Requested 3 times in vain.")
+    some = the_pixels([p for p in range(PIXELS) if p != 3], produced)
+    same = a_look(PIXELS - 1, produced, produced, at=NOW + timedelta(days=1))
+    left = judge(same, some, before, STALL_AFTER)
+    assert (left.state, left.reason, left.since) == (State.QUARANTINED, before.reason, before.since)
+    whole = replace(same, pixels=PIXELS)
+    assert judge(whole, None, before, STALL_AFTER).state == State.COMPLETE
+    asked = replace(same, update_requested=TICKET)
+    assert judge(asked, None, before, STALL_AFTER).state == State.QUEUED

@@ -98,7 +98,8 @@ def test_every_field_of_a_record_and_a_file_is_set_to_something_in_these_tests()
     """Else a field that is not kept would go unnoticed."""
     for example in (INCOMPLETE, INCOMPLETE.look, SAVED):
         for field in fields(example):
-            assert getattr(example, field.name), field.name
+            if field.name != "asked":  # of another table, see test_requests.py
+                assert getattr(example, field.name), field.name
 
 
 @pytest.mark.parametrize(

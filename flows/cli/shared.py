@@ -1,0 +1,132 @@
+"""What the commands of `overlander tile` share: which campaign is meant, and how its flow is run."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from flows.cli import console, options
+
+if TYPE_CHECKING:
+    from tasks.chips.campaign import Campaign
+
+DEFAULT_TEMPLATE = "{algorithm}/{tile}/{tile}_{x}_{y}.json"
+
+
+def settle(
+    algorithm: str | None,
+    ledger: Path | None,
+    out: Path | None,
+    hosts: str | None,
+    keyspace: str | None,
+    service_url: str | None = None,
+) -> None:
+    """Turn flags into settings, and name the sandbox where it is used."""
+    named = options.settle(
+        algorithm=algorithm, ledger=ledger, out=out, hosts=hosts, keyspace=keyspace, service_url=service_url
+    )
+    if named:
+        console.say(named)
+
+
+def campaign_of(
+    tile: str,
+    region: options.RegionName,
+    window: str,
+    template: str = DEFAULT_TEMPLATE,
+    flawed: options.FlawedChoice = options.FlawedChoice.APART,
+    failed_pixels: options.FailedPixelsChoice = options.FailedPixelsChoice.KEEP,
+    recount: bool = False,
+    campaign: str | None = None,
+) -> "Campaign":
+    """Return the campaign that the arguments mean, checked before anything is started."""
+    from tasks.chips.campaign import tile_campaign_of
+
+    return tile_campaign_of(
+        tile,
+        region=region.value,
+        window=window,
+        template=template,
+        flawed=flawed.value,
+        failed_pixels=failed_pixels.value,
+        recount=recount,
+        name=campaign,
+    )
+
+
+def run_flow(
+    mode: str,
+    tile: str,
+    region: options.RegionName,
+    window: str,
+    template: str,
+    flawed: options.FlawedChoice,
+    failed_pixels: options.FailedPixelsChoice,
+    recount: bool,
+    campaign: str | None,
+    json: bool,
+    wishes: dict[str, Any] | None = None,
+) -> None:
+    """Run the flow in this process, and leave with its exit status.
+
+    With a terminal, a run that would send more requests than a handful asks a person first.
+    """
+    from flows.cli.run import run_tile
+    from tasks.chips.request import ConsentMissing
+    from tasks.settings import load_settings
+
+    work = campaign_of(tile, region, window, template, flawed, failed_pixels, recount, campaign)
+    _try_services()
+    parameters = {
+        "tile": work.tile.name,
+        "region": region.value,
+        "algorithm": work.algorithm,
+        "window": str(work.window),
+        "out": load_settings().out.absolute(),
+        "path_template": template,
+        "flawed": flawed.value,
+        "failed_pixels": failed_pixels.value,
+        "recount": recount,
+        "campaign": work.name,
+    } | (wishes or {})
+    try:
+        summary = run_tile(mode, parameters)
+    except ConsentMissing as cost:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        console.paragraph(str(cost))
+        if not typer.confirm("Send them?", err=True):
+            raise
+        summary = run_tile(mode, parameters | {"yes": True})
+    exit_status = summary.pop("exit_status")
+    if json:
+        console.give(summary)
+    else:
+        _show_run(work, summary)
+    sys.exit(exit_status)
+
+
+def _try_services() -> None:
+    """Fail now where the table or the ledger refuse, before a Prefect server is started for nothing."""
+    from tasks.chips.results import ResultsTable
+    from tasks.ledger.store import Ledger
+    from tasks.settings import load_settings
+
+    settings = load_settings()
+    with ResultsTable.open(settings.cassandra), Ledger.open(settings.ledger_file):
+        pass
+
+
+def _show_run(work: "Campaign", summary: dict[str, Any]) -> None:
+    from tasks.chips.report import steps_for
+
+    if "closed" in summary:
+        console.say(summary["closed"])
+        return
+    stuck = summary.get("needs_person", 0)
+    title = f"Tile {work.tile.name} ({work.tile.region.name}), {work.algorithm}: {summary['seconds']:.1f} s"
+    console.show_states(summary["states"], title)
+    for step in steps_for(summary["states"], stuck):
+        console.say(f"  * {step}")
+    console.show_outcome(summary)

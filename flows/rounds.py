@@ -1,0 +1,138 @@
+"""Bringing a surveyed tile home: ask for what is missing, watch, save what comes home, ask again if it helps."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import unmapped
+
+from tasks.chips.campaign import Site
+from tasks.chips.grid import Chip, row_column
+from tasks.chips.request import HANDFUL, Asking, Requested, check_consent, decide
+from tasks.chips.states import State
+from tasks.chips.survey import Surveyed
+from tasks.chips.tasks import TIME_BOX_S, export_row, request_row, settle_round
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a person wants of a run beyond the campaign itself.
+
+    Attributes:
+        agreed: whether the person has agreed to more than a handful of requests.
+        max_requests: the run sends at most so many.
+        wait: whether the run waits for what it asked for.
+        deadline_s: it waits no longer than that.
+        again: states of chips to ask for again whatever they are, every row anew.
+        only: the only chips to ask for.
+    """
+
+    agreed: bool = False
+    max_requests: int | None = None
+    wait: bool = True
+    deadline_s: float = 24 * 3600.0
+    again: frozenset[State] = frozenset()
+    only: frozenset[Chip] | None = None
+
+
+@dataclass
+class Brought:
+    """What asking and waiting came to.
+
+    Attributes:
+        requested: what was sent.
+        exported: the exports of what came home.
+        settled, seconds: chips that came to an end, and how long that took, of this run.
+    """
+
+    requested: Requested = field(default_factory=Requested)
+    exported: list[PrefectFuture[Any]] = field(default_factory=list)
+    settled: int = 0
+    seconds: float = 0.0
+
+
+def bring_home(
+    place: Site,
+    wishes: Wishes,
+    brought: Brought,
+    requesting: ThreadPoolTaskRunner[Any],
+    exporting: ThreadPoolTaskRunner[Any],
+) -> None:
+    """Ask, watch, save and ask again until nothing is out, or nothing more can be done, or time is over.
+
+    Args:
+        place: the campaign at work, surveyed.
+        wishes: what a person wants beyond it.
+        brought: is added to on the way, so that what was done is known when something fails.
+        requesting: runs requests and rounds, one at a time.
+        exporting: runs the exports of what comes home.
+
+    Raises:
+        ConsentMissing: more than a handful of requests would be sent, and nobody agreed.
+        OverlanderError: the service is away or does not run the algorithm.
+    """
+    started = time.monotonic()
+    until = started + wishes.deadline_s
+    rounds = 0
+    while not place.stopping.is_set():
+        asking = _decide(place, wishes, brought.requested.sent, first=rounds == 0)
+        _ask(place, asking, brought, requesting)
+        left_s = until - time.monotonic()
+        if not wishes.wait or left_s <= 0:
+            break
+        rounds += 1
+        settling = {
+            "campaign": place.campaign,
+            "number": rounds,
+            "time_box_s": min(left_s, TIME_BOX_S),
+            "first_rows": asking.pilot,
+        }
+        seen = requesting.submit(settle_round, settling).result()
+        if ended := len(seen.home) + len(seen.ended):
+            brought.settled += ended
+            brought.seconds = time.monotonic() - started
+        if seen.home:
+            brought.exported += _save(place, seen.home, exporting)
+        if not (asking.steps or seen.home or seen.ended or seen.out):
+            break
+
+
+def _decide(place: Site, wishes: Wishes, sent: int, *, first: bool) -> Asking:
+    """Return what to ask for next, within what a person has agreed to."""
+    agreed = wishes.agreed or wishes.max_requests is not None
+    limit = None if wishes.max_requests is None else wishes.max_requests - sent
+    if not agreed and not first:
+        limit = HANDFUL - sent
+    asking = decide(place, again=wishes.again if first else (), only=wishes.only, limit=limit)
+    if first and not agreed and not asking.guard:
+        check_consent(place, len(asking.steps) + (asking.held_back if wishes.wait else 0))
+    return asking
+
+
+def _ask(place: Site, asking: Asking, brought: Brought, requesting: ThreadPoolTaskRunner[Any]) -> None:
+    """Request the chips row after row. A row that fails is the last: the others' requests would fail as well."""
+    if not asking.steps:
+        return
+    _ = place.requester  # fails now where the service is not as it should be, not once a row and its retries
+    for where, row in zip(*_by_row(place, asking.steps), strict=True):
+        steps = [(chip, asking.steps[chip]) for chip in row]
+        given = {"campaign": place.campaign, "where": where, "steps": steps, "begun": asking.at}
+        brought.requested += requesting.submit(request_row, given).result()
+
+
+def _save(place: Site, home: Iterable[Chip], exporting: ThreadPoolTaskRunner[Any]) -> list[PrefectFuture[Any]]:
+    names, rows = _by_row(place, home)
+    surveyed = [Surveyed(tuple(row), {}, 0, 0.0) for row in rows]
+    given = {"campaign": unmapped(place.campaign), "where": names, "surveyed": surveyed}
+    return list(exporting.map(export_row, given))
+
+
+def _by_row(place: Site, chips: Iterable[Chip]) -> tuple[list[str], list[list[Chip]]]:
+    """Return chips grouped by their row in the tile, with the rows' names for people."""
+    rows: dict[int, list[Chip]] = {}
+    for chip in chips:
+        rows.setdefault(row_column(chip, place.campaign.tile)[0], []).append(chip)
+    return [f"row {row}" for row in rows], list(rows.values())

@@ -1,0 +1,172 @@
+"""Heal: what to do next about each chip, and when to stop asking. Pure functions of what the ledger keeps.
+
+A request queues real work that cannot be called back, so a chip is asked for only where that can help: bounded
+attempts, the same pixels missing twice are left to a person, and what merely waits is asked for again only when
+the queue has demonstrably moved past it.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from tasks.chips.grid import Chip
+from tasks.chips.states import HOME, Record, State
+from tasks.settings import Settings
+
+WAITS = frozenset({State.QUEUED, State.STALE, State.UNCERTAIN, State.RUNNING})
+"""States in which a request that was sent has not come to its end."""
+
+BAD_ENDS = frozenset({State.FLAWED, State.STALLED, State.INCOMPLETE})
+"""Ends of a request that make one doubt the service, when most are such."""
+
+SAMPLE = 20
+"""So many settled chips, or silent ones, are looked at before a guard trips."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How far asking goes.
+
+    Attributes:
+        max_attempts: requests possibly sent for one chip since it was last released, the first included.
+        stall_after: a chip without a sign of life for so long is no longer simply at work.
+        wait_limit: a chip that only waits for longer needs a person.
+        max_outstanding: chips asked for and not settled, at most.
+    """
+
+    max_attempts: int
+    stall_after: timedelta
+    wait_limit: timedelta
+    max_outstanding: int
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Return how far asking goes, by the settings."""
+    return Rules(
+        max_attempts=settings.max_attempts,
+        stall_after=timedelta(seconds=settings.stall_after_s),
+        wait_limit=timedelta(seconds=settings.wait_limit_s),
+        max_outstanding=settings.max_outstanding,
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to do about one chip.
+
+    Attributes:
+        do: `request` it, `quarantine` it, `wait`, or `leave` it as it is.
+        refresh: the request's flag.
+        renew: whether the request is meant to renew every row.
+        reason: why, in a sentence.
+    """
+
+    do: Literal["request", "quarantine", "wait", "leave"]
+    reason: str = ""
+    refresh: bool = False
+    renew: bool = False
+
+
+def next_step(record: Record, rules: Rules, moved_past: datetime | None, again: Collection[State] = ()) -> Step:
+    """Return what to do about a chip.
+
+    Args:
+        record: where it stands.
+        rules: how far asking goes.
+        moved_past: when the latest request was sent of whose pass rows were seen (`queue_moved_past`).
+        again: states that a person wants asked for again whatever they are.
+    """
+    if record.state in again:
+        return Step("request", "A person asked for it again.", refresh=True, renew=True)
+    match record.state:
+        case State.UNREQUESTED:
+            return _ask(record, rules, "Never requested.", refresh=False)
+        case State.STALLED:
+            return _ask(record, rules, record.reason)
+        case State.INCOMPLETE:
+            if record.asked is not None and record.asked.missing and record.asked.missing == record.missing:
+                reason = (
+                    f"The same {len(record.missing):,} pixels are missing again: asking once more would not help."
+                )
+                return Step("quarantine", reason)
+            return _ask(record, rules, record.reason)
+        case State.QUEUED | State.STALE | State.UNCERTAIN:
+            ours = record.asked is not None and record.asked.settled_at is None
+            waits_since = record.asked.at if record.asked is not None and ours else record.since
+            if moved_past is not None and moved_past - waits_since >= rules.stall_after:
+                return _ask(record, rules, "Chips requested long after it have rows, and it has none.")
+            return Step("wait", record.reason)
+        case State.RUNNING | State.UNKNOWN:
+            return Step("wait", record.reason)
+    return Step("leave", record.reason)
+
+
+def queue_moved_past(records: Iterable[Record]) -> datetime | None:
+    """Return when the latest of our requests was sent of whose pass rows have been seen; None when of none."""
+    sent = [record.asked.at for record in records if record.asked is not None and record.asked.rows_at is not None]
+    return max(sent, default=None)
+
+
+def outstanding(records: Iterable[Record]) -> int:
+    """Return how many chips we asked for that have not settled, but for those that a person wrote off."""
+    return sum(
+        record.asked is not None and record.asked.attempts > 0 and record.state in WAITS for record in records
+    )
+
+
+def waits_too_long(record: Record, now: datetime, rules: Rules) -> bool:
+    """Tell whether a chip that only waits has done so for longer than the limit."""
+    return record.state in WAITS and now - record.since >= rules.wait_limit
+
+
+def pilot_needed(records: Mapping[Chip, Record], seen_elsewhere: bool) -> bool:
+    """Tell whether nothing of this algorithm was ever seen, so that one chip has to go first."""
+    return not seen_elsewhere and not any(record.look.pixels for record in records.values())
+
+
+def tripped(records: Iterable[Record], last_ends: Iterable[State], now: datetime, rules: Rules) -> str:
+    """Return why requesting has to stop, or an empty text.
+
+    Args:
+        records: the tile's chips.
+        last_ends: how the last requests ended, the newest first.
+        now: our clock.
+        rules: how far asking goes.
+    """
+    newest = list(last_ends)[:SAMPLE]
+    bad = sum(end in BAD_ENDS for end in newest)
+    if len(newest) == SAMPLE and bad > SAMPLE // 2:
+        return (
+            f"{bad} of the last {SAMPLE} chips that came back are flawed, stalled or incomplete: something is "
+            "wrong with the service or its workers. Find out what, then `overlander tile release`."
+        )
+    asked = [record.asked for record in records if record.asked is not None and record.asked.attempts > 0]
+    silent = sum(one.rows_at is None and now - one.at >= rules.stall_after for one in asked)
+    if silent >= SAMPLE and not any(one.rows_at is not None for one in asked):
+        return (
+            f"{silent} chips were requested more than {rules.stall_after} ago and none has a row: no worker seems "
+            "to run this algorithm. Find out, then `overlander tile release`."
+        )
+    return ""
+
+
+def in_words(step: Step, record: Record, rules: Rules) -> str:
+    """Return what the next run will do about a chip, for people."""
+    attempts = record.asked.attempts if record.asked is not None else 0
+    match step.do:
+        case "request":
+            return f"will be requested (attempt {attempts + 1} of {rules.max_attempts})"
+        case "quarantine":
+            return "will be left to a person"
+        case "wait":
+            return "will be waited for"
+    return "" if record.state in HOME else "is left alone until `overlander tile release`"
+
+
+def _ask(record: Record, rules: Rules, why: str, *, refresh: bool = True) -> Step:
+    attempts = record.asked.attempts if record.asked is not None else 0
+    if attempts >= rules.max_attempts:
+        times = "once" if attempts == 1 else f"{attempts} times"
+        return Step("quarantine", f"Requested {times} in vain. {why}")
+    return Step("request", why, refresh=refresh, renew=record.renew)

@@ -1,0 +1,255 @@
+"""Request: ask the service for what is missing, never twice for what may have arrived, and stop when in doubt."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from tasks.chips.campaign import Site
+from tasks.chips.grid import Chip
+from tasks.chips.heal import (
+    SAMPLE,
+    WAITS,
+    Step,
+    next_step,
+    outstanding,
+    pilot_needed,
+    queue_moved_past,
+    rules_of,
+    tripped,
+)
+from tasks.chips.states import Asked, Record, State
+from tasks.errors import BadInput, OverlanderError, UncertainError
+from tasks.ledger.chips import last_rate, recall, remember, set_guard, tile_note, use_tile
+from tasks.ledger.requests import (
+    drop_request,
+    last_ends,
+    next_number,
+    note_request,
+    release,
+    seen_anywhere,
+)
+
+_WAIT = Step("wait")
+HANDFUL = 100
+"""A run that would send more requests than this says the cost and asks."""
+
+
+class ConsentMissing(BadInput):
+    """A run would start more work than a person has agreed to."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What a run would ask for.
+
+    Attributes:
+        steps: the chips to request, with how and why.
+        guard: why requesting has stopped, or an empty text.
+        held_back: chips that would be asked for but for a limit, the pilot or the guard.
+        pilot: whether nothing of the algorithm was ever seen, so that one chip goes first.
+        at: when that was decided, our clock.
+    """
+
+    steps: Mapping[Chip, Step]
+    guard: str
+    held_back: int
+    pilot: bool
+    at: datetime
+
+
+def decide(
+    site: Site, *, again: Collection[State] = (), only: Collection[Chip] | None = None, limit: int | None = None
+) -> Asking:
+    """Return which chips to ask for now, and quarantine those that asking would not help.
+
+    Args:
+        site: the campaign at work, surveyed; chips not looked at in this run are not asked for.
+        again: states that a person wants asked for again whatever they are.
+        only: the only chips to ask for; None is all of the campaign's.
+        limit: requests that the run may still send; None is no limit.
+    """
+    rules, now = rules_of(site.settings), datetime.now(UTC)
+    ground = site.ground
+    with site.ledger.read() as ledger:
+        records = recall(ledger, ground)
+        ends = last_ends(ledger, ground, SAMPLE)
+        guard = tile_note(ledger, ground).guard
+        elsewhere = seen_anywhere(ledger, ground.source, ground.algorithm)
+    guard = guard or tripped(records.values(), ends, now, rules)
+    moved_past = queue_moved_past(records.values())
+    wanted = [
+        chip
+        for chip in site.campaign.chips
+        if chip in records and records[chip].look.at >= site.campaign.started and (only is None or chip in only)
+    ]
+    steps = {chip: next_step(records[chip], rules, moved_past, again) for chip in wanted}
+    quarantined = {
+        chip: replace(records[chip], state=State.QUARANTINED, reason=step.reason, since=now)
+        for chip, step in steps.items()
+        if step.do == "quarantine"
+    }
+    asking = {chip: step for chip, step in steps.items() if step.do == "request"}
+    out = outstanding(record for chip, record in records.items() if steps.get(chip, _WAIT).do in ("wait", "leave"))
+    room = rules.max_outstanding - out
+    if limit is not None:
+        room = min(room, limit)
+    pilot = pilot_needed(records, elsewhere)
+    if pilot:
+        room = min(room, 1 - out)
+    if guard:
+        room = 0
+    chosen = dict(list(asking.items())[: max(0, room)])
+
+    def note(ledger: Connection) -> None:
+        remember(ledger, ground, quarantined)
+        set_guard(ledger, ground, guard)
+
+    if quarantined or guard:
+        site.ledger.write(note, lease=site.lease)
+    return Asking(chosen, guard, len(asking) - len(chosen), pilot, now)
+
+
+def cost(site: Site, chips: int) -> str:
+    """Return what requests cost, for whoever has to agree: chips, pixels and hours as far as measured."""
+    with site.ledger.read() as ledger:
+        rate = last_rate(ledger, site.ground.source, "settle")
+    hours = "nobody has measured yet how long that takes"
+    if rate is not None:
+        hours = f"about {chips * rate / 3600:,.1f} hours at the rate of the last run"
+    return f"{chips:,} chips, {chips * 10_000:,} pixels of computing that cannot be called back; {hours}"
+
+
+def check_consent(site: Site, requests: int) -> None:
+    """Make sure that a run to which nobody has agreed would not send more than a handful of requests.
+
+    Raises:
+        ConsentMissing: it would.
+    """
+    if requests > HANDFUL:
+        raise ConsentMissing(
+            f"This run would request {cost(site, requests)}. Say --yes to agree, or --max-requests N to "
+            "send at most N; nothing was requested."
+        )
+
+
+@dataclass(frozen=True)
+class Requested:
+    """How many requests were sent, by earlier tries too, and of how many nobody knows whether they arrived."""
+
+    sent: int = 0
+    uncertain: int = 0
+
+    def __add__(self, other: "Requested") -> "Requested":
+        return Requested(self.sent + other.sent, self.uncertain + other.uncertain)
+
+
+def request(site: Site, steps: Sequence[tuple[Chip, Step]], begun: datetime) -> Requested:
+    """Ask for some chips. Each request is on disk before it is sent.
+
+    Args:
+        site: the campaign at work.
+        steps: the chips, and how to ask for each.
+        begun: when it was decided to ask for them, our clock; what was sent since is not sent again.
+
+    Raises:
+        OverlanderError: the service is away or refuses; what was not sent is not noted as sent.
+    """
+    with site.ledger.read() as ledger:
+        records = recall(ledger, site.ground, [chip for chip, _ in steps])
+    sent = uncertain = 0
+    for chip, step in steps:
+        record = records[chip]
+        if site.stopping.is_set():
+            break
+        if record.asked is not None and record.asked.at >= begun:
+            answer = record.asked  # sent by the try before this one
+        else:
+            site.requester.pause()
+            answer = _request_one(site, chip, record, step)
+            site.progress.add(requested=1)
+        sent += 1
+        uncertain += answer.is_unclear
+    return Requested(sent, uncertain)
+
+
+def _request_one(site: Site, chip: Chip, record: Record, step: Step) -> Asked:
+    ground, now = site.ground, datetime.now(UTC)
+
+    def begin(ledger: Connection) -> Asked:
+        asked = Asked(
+            number=next_number(ledger, ground, chip),
+            attempts=(record.asked.attempts if record.asked else 0) + 1,
+            at=now,
+            refresh=step.refresh,
+            renew=step.renew,
+            update_before=record.look.update_requested,
+            answer="sending",
+            missing=record.missing,
+        )
+        note_request(ledger, ground, chip, asked, record.look.last_produced)
+        remember(ledger, ground, {chip: _sent(record, asked, State.UNCERTAIN, "Being requested.")})
+        return asked
+
+    asked = site.ledger.write(begin, lease=site.lease)
+    try:
+        receipt = site.requester.send(chip, refresh=step.refresh)
+    except UncertainError as error:
+        asked = replace(asked, answer="uncertain")
+        after = _sent(record, asked, State.UNCERTAIN, str(error))
+    except OverlanderError:
+        site.ledger.write(lambda ledger: _take_back(ledger, site, chip, record, asked), lease=site.lease)
+        raise
+    else:
+        asked = replace(asked, answer=receipt.answer, update_requested=receipt.update_requested)
+        after = _sent(record, asked, State.QUEUED, f"{step.reason} Requested; nothing of it is written yet.")
+    site.ledger.write(lambda ledger: remember(ledger, ground, {chip: after}), lease=site.lease)
+    return asked
+
+
+def _sent(record: Record, asked: Asked, state: State, reason: str) -> Record:
+    """Return a chip's record with a request on its way: rows after those known now are of the new pass."""
+    return replace(
+        record,
+        state=state,
+        reason=reason,
+        since=asked.at,
+        baseline=record.look.last_produced,
+        renew=asked.renew,
+        farthest=None,
+        farthest_at=None,
+        asked=asked,
+    )
+
+
+def _take_back(ledger: Connection, site: Site, chip: Chip, record: Record, asked: Asked) -> None:
+    drop_request(ledger, site.ground, chip, asked.number)
+    remember(ledger, site.ground, {chip: record})
+
+
+def release_tile(site: Site) -> int:
+    """Write off what was asked for: lift the guard, and let quarantined chips be asked for again.
+
+    What still waits is waited for from now on, and is asked for again on the same evidence as before.
+
+    Returns:
+        How many chips were quarantined.
+    """
+
+    def change(ledger: Connection) -> int:
+        records = recall(ledger, site.ground, site.campaign.chips)
+        now = datetime.now(UTC)
+        freed = {
+            chip: replace(record, state=State.UNKNOWN, since=now, reason="Released by a person.")
+            for chip, record in records.items()
+            if record.state == State.QUARANTINED
+        }
+        waiting = {chip: replace(record, since=now) for chip, record in records.items() if record.state in WAITS}
+        release(ledger, site.ground, site.campaign.chips)
+        remember(ledger, site.ground, freed | waiting)
+        use_tile(ledger, site.ground, site.campaign.name)
+        set_guard(ledger, site.ground, "")
+        return len(freed)
+
+    return site.ledger.write(change, lease=site.lease)

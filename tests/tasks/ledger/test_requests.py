@@ -1,0 +1,127 @@
+"""What the ledger keeps of requests comes back as it was noted, and is written off when a person says so."""
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tasks.chips.grid import Chip
+from tasks.chips.states import Asked, Look, Record, State
+from tasks.ledger.chips import recall, remember
+from tasks.ledger.keys import Ground
+from tasks.ledger.requests import (
+    asked_for,
+    drop_request,
+    last_ends,
+    next_number,
+    note_asked,
+    note_request,
+    release,
+    seen_anywhere,
+)
+from tasks.ledger.store import Ledger
+
+HERE = Ground("LCMAP/changes.results", "lcmap-pyccd:2017.08.18", "conus", "H05V03")
+CHIP, OTHER_CHIP = Chip(-1815585, 2864805), Chip(-1812585, 2864805)
+NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
+LABELLED = datetime(2026, 3, 1, 6, 1, 0, 40_000)  # noqa: DTZ001 - other clocks are naive
+ASKED = Asked(
+    number=1,
+    attempts=1,
+    at=NOW,
+    refresh=True,
+    renew=True,
+    update_before=LABELLED,
+    answer="queued",
+    update_requested=LABELLED + timedelta(hours=1),
+    missing=(0, 7, 9_999),
+    rows_at=NOW + timedelta(minutes=1),
+    settled_at=NOW + timedelta(minutes=2),
+    outcome=State.FLAWED,
+)
+UNSETTLED = replace(ASKED, settled_at=None, outcome=None)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(tmp_path / "ledger.sqlite") as opened:
+        yield opened
+
+
+def note(ledger: Ledger, chip: Chip, *requests: Asked, ground: Ground = HERE) -> None:
+    for number, asked in enumerate(requests, start=1):
+        numbered = replace(asked, number=number)
+        ledger.write(lambda connection, one=numbered: note_request(connection, ground, chip, one, LABELLED))
+        ledger.write(lambda connection, one=numbered: note_asked(connection, ground, chip, one))
+
+
+def found(ledger: Ledger) -> dict[Chip, Asked]:
+    with ledger.read() as connection:
+        return asked_for(connection, HERE)
+
+
+def test_every_field_of_a_request_comes_back(ledger: Ledger) -> None:
+    assert all(getattr(ASKED, field.name) for field in fields(ASKED))
+    note(ledger, CHIP, ASKED)
+    assert found(ledger) == {CHIP: ASKED}
+
+
+def test_the_latest_request_counts_all_since_the_release(ledger: Ledger) -> None:
+    note(ledger, CHIP, ASKED, ASKED, UNSETTLED)
+    assert found(ledger) == {CHIP: replace(UNSETTLED, number=3, attempts=3)}
+
+
+def test_a_chips_record_brings_its_request_along(ledger: Ledger) -> None:
+    note(ledger, CHIP, ASKED)
+    record = Record(State.QUEUED, NOW, Look(NOW, ticketed=True), asked=UNSETTLED)
+    ledger.write(lambda connection: remember(connection, HERE, {CHIP: record}))
+    with ledger.read() as connection:
+        assert recall(connection, HERE) == {CHIP: record}
+
+
+def test_released_requests_that_have_ended_are_gone_and_one_still_out_has_no_attempts(ledger: Ledger) -> None:
+    note(ledger, CHIP, UNSETTLED, ASKED)
+    note(ledger, OTHER_CHIP, ASKED, UNSETTLED)
+    ledger.write(lambda connection: release(connection, HERE, [CHIP, OTHER_CHIP]))
+    assert found(ledger) == {OTHER_CHIP: replace(UNSETTLED, number=2, attempts=0)}
+
+
+def test_attempts_count_anew_after_a_release_and_numbers_go_on(ledger: Ledger) -> None:
+    note(ledger, CHIP, ASKED, ASKED)
+    ledger.write(lambda connection: release(connection, HERE, [CHIP]))
+    with ledger.read() as connection:
+        number = next_number(connection, HERE, CHIP)
+    again = replace(UNSETTLED, number=number)
+    ledger.write(lambda connection: note_request(connection, HERE, CHIP, again, None))
+    assert (number, found(ledger)[CHIP].number, found(ledger)[CHIP].attempts) == (3, 3, 1)
+
+
+def test_a_request_taken_back_leaves_the_one_before(ledger: Ledger) -> None:
+    note(ledger, CHIP, ASKED, UNSETTLED)
+    ledger.write(lambda connection: drop_request(connection, HERE, CHIP, 2))
+    assert found(ledger) == {CHIP: ASKED}
+
+
+def test_the_last_ends_are_the_newest_and_none_that_was_written_off(ledger: Ledger) -> None:
+    ends = [State.FLAWED, State.COMPLETE, State.STALLED]
+    settled = [
+        replace(ASKED, outcome=end, settled_at=NOW + timedelta(minutes=minute)) for minute, end in enumerate(ends)
+    ]
+    note(ledger, CHIP, *settled)
+    note(ledger, OTHER_CHIP, UNSETTLED)
+    with ledger.read() as connection:
+        assert last_ends(connection, HERE, 2) == [State.STALLED, State.COMPLETE]
+    ledger.write(lambda connection: release(connection, HERE, [CHIP]))
+    with ledger.read() as connection:
+        assert last_ends(connection, HERE, 2) == []
+
+
+def test_rows_of_the_algorithm_on_any_tile_of_the_cluster_count_as_seen(ledger: Ledger) -> None:
+    record = Record(State.COMPLETE, NOW, Look(NOW, ticketed=True, pixels=1))
+    ledger.write(lambda connection: remember(connection, replace(HERE, tile="H01V01"), {CHIP: record}))
+    with ledger.read() as connection:
+        assert seen_anywhere(connection, HERE.source, HERE.algorithm)
+        assert not seen_anywhere(connection, HERE.source, "lcmap-pyccd:2017.8.18")
+        assert not seen_anywhere(connection, "another cluster", HERE.algorithm)
