@@ -19,7 +19,7 @@ from tasks.settings import state_folder
 ALGORITHM = seed.ALGORITHM
 """The algorithm whose results the sandbox holds."""
 
-_AT_FIRST = {"pixels_per_s": 4000, "crash_pause_s": 1e-6, "wakes_on_request": True}
+_AT_FIRST = {"short_results": True, "pixels_per_s": 4000, "crash_pause_s": 1e-6, "wakes_on_request": True}
 """The service's plan in a new sandbox: slow enough to see chips at work, 4 to 7 s each on two cores.
 
 With a single worker, a job that rests after a crash would be overtaken by whole chips, and look stalled.

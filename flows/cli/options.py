@@ -59,13 +59,6 @@ Yes = Annotated[bool, typer.Option("--yes", help="Agree to requests for more tha
 MaxRequests = Annotated[int | None, typer.Option(min=1, help="Send at most so many requests, and agree to those.")]
 ServiceUrl = Annotated[str | None, typer.Option(help="Base URL of the change-results service.")]
 
-SANDBOX_PACE = {
-    "OVERLANDER_STALL_AFTER_S": "5",
-    "OVERLANDER_POLL_FIRST_S": "0.5",
-    "OVERLANDER_POLL_LONGEST_S": "2",
-}
-"""How patient a run is with the sandbox's service, whose chips take seconds."""
-
 NEGATIVE_COORDINATES = {"ignore_unknown_options": True}
 """Context settings of commands whose arguments may begin with a minus."""
 
@@ -118,11 +111,6 @@ def use_sandbox(node: "Node") -> None:
     os.environ.setdefault("OVERLANDER_CASSANDRA_KEYSPACE", node.keyspace)
     os.environ.setdefault("OVERLANDER_ALGORITHM", world.ALGORITHM)
     os.environ.setdefault("OVERLANDER_LEDGER", str(world.ledger_file()))
-    if (service_url := world.service_url()) is not None:
-        os.environ.setdefault("OVERLANDER_SERVICE_URL", service_url)
-    # The sandbox has a queue of seconds, not of days: what takes an hour at the real service takes seconds here.
-    for name, value in SANDBOX_PACE.items():
-        os.environ.setdefault(name, value)
 
 
 def _set(name: str, value: object) -> None:

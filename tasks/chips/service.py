@@ -71,6 +71,11 @@ class ChangeResults:
         """
         answer = self._look_up(f"algorithm/{quote(algorithm, safe=':')}")
         definition = _json(answer)
+        if answer.is_server_error:
+            raise ServiceAway(
+                f"The change-results service at {self.url} is in trouble: asked for an algorithm it answered "
+                f"{_described(answer)}. Run again when it is well."
+            )
         if answer.status_code == httpx.codes.NOT_FOUND and isinstance(definition, str):
             raise BadInput(
                 f"The service at {self.url} does not know the algorithm {algorithm}. It knows: {self._known()}. "
@@ -195,9 +200,15 @@ class Requester:
 
 
 def _checked(url: str) -> str:
-    parsed = httpx.URL(url)
+    how = "Write OVERLANDER_SERVICE_URL as http://host/prefix."
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise BadInput(f"The service's URL is no URL: {error}. {how}") from None
+    if parsed.userinfo or parsed.query:
+        raise BadInput(f"The service's URL holds a password or a query, which would be shown with errors. {how}")
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise BadInput(f"{url!r} is no URL of a service. Write OVERLANDER_SERVICE_URL as http://host/prefix.")
+        raise BadInput(f"{url!r} is no URL of a service. {how}")
     return url.rstrip("/")
 
 

@@ -216,6 +216,9 @@ def _followed(seen: Record) -> Record:
     if asked.is_unclear and seen.state in (State.UNREQUESTED, State.QUEUED, State.STALE):
         reason = "A request was sent and no answer came: it may be queued or not."
         seen = replace(seen, state=State.UNCERTAIN, reason=reason)
+    elif seen.state == State.UNREQUESTED:
+        reason = "The service took a request, but the table shows no ticket: do the two belong together?"
+        seen = replace(seen, state=State.UNCERTAIN, reason=reason)
     if seen.state in HOME | {State.INCOMPLETE, State.STALLED}:
         asked = replace(asked, settled_at=seen.look.at, outcome=seen.state)
     return replace(seen, asked=asked)

@@ -181,6 +181,24 @@ def test_a_service_that_does_not_answer_the_check_timed_out(server: Scripted, se
         service.check(ALGORITHM)
 
 
+def test_a_service_in_trouble_is_away_and_no_bad_input(server: Scripted, service: ChangeResults) -> None:
+    server.says(503, "<html>Try later</html>", "text/html")
+    with pytest.raises(ServiceAway, match="503"):
+        service.check(ALGORITHM)
+
+
+@pytest.mark.parametrize("url", ["http://user:secret@localhost/x", "http://localhost/x?key=secret"])
+def test_a_url_with_a_secret_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(BadInput, match="password or a query") as refused:
+        ChangeResults(url, 1, 1)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_url_with_a_port_that_is_none_is_one_paragraph() -> None:
+    with pytest.raises(BadInput, match="is no URL"):
+        ChangeResults("http://host:abc", 1, 1)
+
+
 @pytest.mark.parametrize("url", ["localhost:5778", "ftp://host", "http://", "not a url"])
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(BadInput, match="no URL of a service"):

@@ -251,3 +251,9 @@ def test_a_quarantined_chip_stays_so_until_it_is_home_or_someone_asks_for_it(pro
     assert judge(whole, None, before, STALL_AFTER).state == State.COMPLETE
     asked = replace(same, update_requested=TICKET)
     assert judge(asked, None, before, STALL_AFTER).state == State.QUEUED
+
+
+def test_a_request_that_was_taken_but_left_no_ticket_is_uncertain_and_not_asked_for_again() -> None:
+    before = after_our_request(first_look(Look(NOW, ticketed=False)), "queued")
+    record = judge(Look(NOW + timedelta(hours=9), ticketed=False), None, before, STALL_AFTER)
+    assert (record.state, "no ticket" in record.reason) == (State.UNCERTAIN, True)
