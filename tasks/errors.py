@@ -10,13 +10,16 @@ what, and what to do.
     ├── TransientError    the same call may succeed later              exit 1
     │   ├── ServiceAway
     │   ├── ServiceTimedOut
-    │   └── ThrottledError   the service asks for less
+    │   ├── ThrottledError   the service asks for less
+    │   └── UnreadableStatus an answer that is no verdict
     ├── PermanentError    repeating it changes nothing                 exit 1
     │   ├── CredentialsRefused
     │   ├── SchemaMismatch
     │   ├── LedgerUnusable
     │   ├── OutputUnusable
-    │   └── PartMissing
+    │   ├── PartMissing
+    │   ├── RequestRefused   the service refuses this request for good
+    │   └── LocationRefused  an address that a service named and the policy forbids
     ├── UncertainError    it may or may not have happened              exit 1
     └── LeaseHeld         somebody else is at work on this             exit 3
         └── LeaseLost
@@ -54,7 +57,15 @@ class ServiceTimedOut(TransientError):
 
 
 class ThrottledError(TransientError):
-    """The service says that it has too much to do."""
+    """The service says that it has too much to do; `retry_after_s` is for how long, where it says that."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class UnreadableStatus(TransientError):
+    """A service's answer about a job is empty, cut short, not found or no status document: no verdict."""
 
 
 class PermanentError(OverlanderError):
@@ -79,6 +90,22 @@ class OutputUnusable(PermanentError):
 
 class PartMissing(PermanentError):
     """An optional part, memory or a download is missing on this machine."""
+
+
+class RequestRefused(PermanentError):
+    """A service refuses a request before accepting it; `code` is its exception code, such as InvalidParameterValue.
+
+    `of_unit` tells that this one is at fault (too large, say) and not every request of the run.
+    """
+
+    def __init__(self, message: str, code: str, *, of_unit: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.of_unit = of_unit
+
+
+class LocationRefused(PermanentError):
+    """A service named an address that its policy of where requests may go forbids."""
 
 
 class UncertainError(OverlanderError):
