@@ -93,7 +93,7 @@ class PartMissing(PermanentError):
 
 
 class RequestRefused(PermanentError):
-    """A service refuses a request before accepting it; `code` is its exception code, such as InvalidParameterValue.
+    """A service refuses a request before accepting it; `code` is its exception code, as InvalidParameterValue.
 
     `of_unit` tells that this one is at fault (too large, say) and not every request of the run.
     """

@@ -1,4 +1,4 @@
-"""A job at a process service: what is sent, what the service says of it, and the interface that all services share.
+"""A job at a process service: what is sent, what is said of it, and the interface that all services share.
 
 WPS 1.0.0 (`service.py`) is the first implementation; WPS 2.0 and OGC API - Processes answer the same four calls.
 The remote status is in the words of OGC API - Processes, part 1, table 12.
@@ -117,7 +117,7 @@ class ProcessService(Protocol):
         Raises:
             UncertainError: it was sent and no readable answer came: the job may be at work.
             ServiceAway: no connection was made, so nothing was sent.
-            ThrottledError: refused for now, before acceptance; `retry_after_s` says for how long, where it was said.
+            ThrottledError: refused for now, before acceptance; `retry_after_s` says for how long, where known.
             RequestRefused: refused for good before acceptance, with the service's code.
         """
 
