@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, wait
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import unmapped
@@ -156,6 +156,8 @@ def _run(place: Site, mode: Mode, wishes: Wishes, chips_per_task: int) -> State[
                 exported = list(exporting.map(export_row, given | {"surveyed": surveyed}))
             bar.follow(surveyed, len(exported))
             if mode == "request" or (mode == "run" and place.settings.service_url is not None):
+                if wishes.again:
+                    wait(exported)  # one under way would note what it read over the request of the same chip
                 try:
                     bring_home(place, wishes, brought, requesting, exporting)
                 except OverlanderError as error:

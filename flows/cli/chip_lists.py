@@ -42,18 +42,19 @@ def read_chips(file: Path, campaign: "Campaign") -> list[tuple[int, int]]:
     return corners
 
 
-def read_states(text: str | None, *, again: bool) -> list[str]:
-    """Return the states that a person wants asked for again.
+def read_states(text: str | None, *, again: bool, listed: bool) -> list[str]:
+    """Return the states that a person wants asked for again; of listed chips, any if none is named.
 
     Raises:
         BadInput: an unknown state, or states without --again.
     """
     if text is None:
-        if again:
+        if again and not listed:
             raise BadInput(
-                "--again needs to know which chips: name states, for example --states flawed,quarantined."
+                "--again needs to know which chips: name states, for example --states flawed,quarantined, or list "
+                "chips with --chips FILE."
             )
-        return []
+        return list(AGAIN) if again else []
     if not again:
         raise BadInput("--states asks for chips again that are there: say --again too if you mean it.")
     named = [state for part in text.split(",") if (state := part.strip())]

@@ -81,7 +81,10 @@ def show_facts(title: str, facts: Mapping[str, Any]) -> None:
 def show_outcome(summary: Mapping[str, Any]) -> None:
     """Show a person what a run changed, and the files it keeps up to date."""
     if "exported" in summary:
-        say(f"{counted(summary['exported'], 'file')} written, {summary['kept']:,} kept.")
+        say(
+            f"{counted(summary['requested'], 'request')} sent, {counted(summary['exported'], 'file')} written, "
+            f"{summary['kept']:,} kept."
+        )
     if not summary["changed"] and not summary.get("exported"):
         say("Nothing has changed: every chip stands where it stood before this run.")
     if "files" in summary:

@@ -65,21 +65,23 @@ def _service(settings: "Settings") -> str:
 
 
 def _worker_clock(settings: "Settings") -> str:
-    from tasks.ledger.requests import last_worker_clock
+    from tasks.ledger.requests import worker_clock
     from tasks.ledger.store import Ledger
 
     if not settings.ledger_file.exists():
         return "Not known: no chip has been requested yet."
     with Ledger.open(settings.ledger_file, create=False) as ledger, ledger.read() as reading:
-        seen = last_worker_clock(reading)
+        seen = worker_clock(reading)
     if seen is None:
         return "Not known: no chip has come back yet."
-    # Rows are seen a little after they are written; time zones differ by quarters of an hour.
-    hours = round((seen.produced - seen.at.replace(tzinfo=None)).total_seconds() / 900) / 4
-    where = f"(chip {seen.chip.x},{seen.chip.y}, {seen.at:%Y-%m-%d %H:%M} UTC)"
+    least, most = (bound.total_seconds() / 3600 for bound in (seen.least, seen.most))
+    seen_on = f"(by chips that came back until {seen.at:%Y-%m-%d %H:%M} UTC)"
+    if most - least > 1:
+        return f"Runs between {least:+.1f} and {most:+.1f} hours of ours {seen_on}."
+    hours = round((least + most) * 2) / 4  # time zones differ by quarters of an hour
     if not hours:
-        return f"Runs as ours {where}."
-    return f"Runs {abs(hours):g} hours {'ahead of' if hours > 0 else 'behind'} ours {where}. That is no fault."
+        return f"Runs as ours, to within {max(abs(least), abs(most)) * 60:.0f} minutes {seen_on}."
+    return f"Runs {abs(hours):g} hours {'ahead of' if hours > 0 else 'behind'} ours {seen_on}. That is no fault."
 
 
 def _ledger(settings: "Settings") -> str:

@@ -119,14 +119,11 @@ def _try_services() -> None:
 
 
 def _show_run(work: "Campaign", summary: dict[str, Any]) -> None:
-    from tasks.chips.report import steps_for
-
     if "closed" in summary:
         console.say(summary["closed"])
         return
-    stuck = summary.get("needs_person", 0)
     title = f"Tile {work.tile.name} ({work.tile.region.name}), {work.algorithm}: {summary['seconds']:.1f} s"
     console.show_states(summary["states"], title)
-    for step in steps_for(summary["states"], stuck):
+    for step in summary["next_steps"]:
         console.say(f"  * {step}")
     console.show_outcome(summary)

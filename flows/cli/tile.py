@@ -79,7 +79,7 @@ def request(
     wishes = {
         "yes": yes,
         "max_requests": max_requests,
-        "again": read_states(states, again=again),
+        "again": read_states(states, again=again, listed=chips is not None),
         "chips": None if chips is None else read_chips(chips, work),
     }
     apart, keep = options.FlawedChoice.APART, options.FailedPixelsChoice.KEEP

@@ -59,6 +59,7 @@ class Step:
         do: `request` it, `quarantine` it, `wait`, or `leave` it as it is.
         refresh: the request's flag.
         renew: whether the request is meant to renew every row.
+        look_first: whether the chip may have moved since it was looked at, so that one more look decides.
         reason: why, in a sentence.
     """
 
@@ -66,6 +67,7 @@ class Step:
     reason: str = ""
     refresh: bool = False
     renew: bool = False
+    look_first: bool = False
 
 
 def next_step(record: Record, rules: Rules, moved_past: datetime | None, again: Collection[State] = ()) -> Step:
@@ -83,7 +85,7 @@ def next_step(record: Record, rules: Rules, moved_past: datetime | None, again: 
         case State.UNREQUESTED:
             return _ask(record, rules, "Never requested.", refresh=False)
         case State.STALLED:
-            return _ask(record, rules, record.reason)
+            return _ask(record, rules, record.reason, look_first=True)
         case State.INCOMPLETE:
             if record.asked is not None and record.asked.missing and record.asked.missing == record.missing:
                 reason = (
@@ -95,7 +97,8 @@ def next_step(record: Record, rules: Rules, moved_past: datetime | None, again: 
             ours = record.asked is not None and record.asked.settled_at is None
             waits_since = record.asked.at if record.asked is not None and ours else record.since
             if moved_past is not None and moved_past - waits_since >= rules.stall_after:
-                return _ask(record, rules, "Chips requested long after it have rows, and it has none.")
+                why = "Chips requested long after it have rows, and it has none."
+                return _ask(record, rules, why, look_first=True)
             return Step("wait", record.reason)
         case State.RUNNING | State.UNKNOWN:
             return Step("wait", record.reason)
@@ -103,16 +106,19 @@ def next_step(record: Record, rules: Rules, moved_past: datetime | None, again: 
 
 
 def queue_moved_past(records: Iterable[Record]) -> datetime | None:
-    """Return when the latest of our requests was sent of whose pass rows have been seen; None when of none."""
-    sent = [record.asked.at for record in records if record.asked is not None and record.asked.rows_at is not None]
-    return max(sent, default=None)
+    """Return when the latest of our requests was sent whose job has certainly started; None when none has.
+
+    A chip asked for a second time while its first job may still have been queued proves nothing: its rows may be
+    of the first one, and the second may stand behind everything else.
+    """
+    asked = (record.asked for record in records)
+    started = [one.at for one in asked if one is not None and one.alone and one.rows_at is not None]
+    return max(started, default=None)
 
 
-def outstanding(records: Iterable[Record]) -> int:
-    """Return how many chips we asked for that have not settled, but for those that a person wrote off."""
-    return sum(
-        record.asked is not None and record.asked.attempts > 0 and record.state in WAITS for record in records
-    )
+def is_outstanding(record: Record) -> bool:
+    """Tell whether we asked for a chip and it has not settled, unless a person wrote that off."""
+    return record.asked is not None and record.asked.attempts > 0 and record.state in WAITS
 
 
 def waits_too_long(record: Record, now: datetime, rules: Rules) -> bool:
@@ -164,9 +170,9 @@ def in_words(step: Step, record: Record, rules: Rules) -> str:
     return "" if record.state in HOME else "is left alone until `overlander tile release`"
 
 
-def _ask(record: Record, rules: Rules, why: str, *, refresh: bool = True) -> Step:
+def _ask(record: Record, rules: Rules, why: str, *, refresh: bool = True, look_first: bool = False) -> Step:
     attempts = record.asked.attempts if record.asked is not None else 0
     if attempts >= rules.max_attempts:
         times = "once" if attempts == 1 else f"{attempts} times"
         return Step("quarantine", f"Requested {times} in vain. {why}")
-    return Step("request", why, refresh=refresh, renew=record.renew)
+    return Step("request", why, refresh=refresh, renew=record.renew, look_first=look_first)

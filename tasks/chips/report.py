@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from tasks.chips.campaign import Campaign
 from tasks.chips.grid import Chip, Tile, row_column
-from tasks.chips.heal import Rules, in_words, next_step, queue_moved_past, waits_too_long
+from tasks.chips.heal import WAITS, Rules, in_words, next_step, queue_moved_past, waits_too_long
 from tasks.chips.layout import FLAWED_FOLDER
 from tasks.chips.states import HOME, NEEDS_PERSON, Record, State
 from tasks.files import remove, write_if_changed
@@ -34,7 +34,7 @@ class Standing:
         lines: each chip, row by row.
         states: how many chips stand where; lists every state and sums to the number of chips.
         waiting: chips that are not home yet and that running again later will help.
-        needs_person: chips that no further run changes.
+        needs_person: chips that no further run changes, with those that the guard keeps from being requested.
         next_steps: what to do, in sentences.
         to_request: chips that the next run asks for, if a service is set and nothing stops it.
         guard: why nothing more is requested until a person releases the tile; empty when nothing stops it.
@@ -83,12 +83,15 @@ def standing(
     late = sum(waits_too_long(record, now, rules) for record in records.values())
     away = sum(count for state, count in states.items() if state not in HOME | NEEDS_PERSON)
     guard = next((note.guard for note in find_tiles(ledger, ground.region, ground.tile, ground.algorithm)), "")
+    held = 0
+    if guard:
+        held = sum(count for state, count in states.items() if state not in HOME | NEEDS_PERSON | WAITS)
     advice = steps_for(states, stuck, late)
     return Standing(
         lines=lines,
         states=states,
-        waiting=away - late,
-        needs_person=stuck + late,
+        waiting=away - late - held,
+        needs_person=stuck + late + held,
         next_steps=(guard, *advice) if guard else advice,
         to_request=sum(step.do == "request" for step in steps.values()),
         guard=guard,
@@ -104,6 +107,7 @@ def summary_of(campaign: Campaign, found: Standing, seconds: float) -> dict[str,
         "chips": len(found.lines),
         "states": found.states,
         "seconds": round(seconds, 3),
+        "next_steps": list(found.next_steps),
     }
 
 
@@ -252,14 +256,22 @@ def _manifest(
 
 
 def _bad_pixels(records: dict[Chip, Record], files: dict[Chip, Saved]) -> bytes:
-    """Return the list of pixels that failed or whose result does not match its md5; empty when there are none."""
+    """Return the list of pixels that a person may have to look at; empty when there are none.
+
+    Those that failed, those whose result does not match its md5, and those that quarantined chips lack.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["chip_x", "chip_y", "x", "y", "problem"])
     found = 0
     for chip, record in sorted(records.items(), key=lambda item: (-item[0].y, item[0].x)):
-        failed = record.failed if record.state == State.FLAWED else ()
-        for problem, positions in (("failed", failed), ("md5", files[chip].bad if chip in files else ())):
+        stuck = record.state == State.QUARANTINED
+        problems = {
+            "failed": record.failed if stuck or record.state == State.FLAWED else (),
+            "missing": record.missing if stuck else (),
+            "md5": files[chip].bad if chip in files else (),
+        }
+        for problem, positions in problems.items():
             for position in positions:
                 writer.writerow([chip.x, chip.y, *chip.pixel_at(position), problem])
                 found += 1

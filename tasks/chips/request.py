@@ -12,26 +12,28 @@ from tasks.chips.heal import (
     SAMPLE,
     WAITS,
     Step,
+    is_outstanding,
     next_step,
-    outstanding,
     pilot_needed,
     queue_moved_past,
     rules_of,
     tripped,
 )
-from tasks.chips.states import Asked, Record, State
+from tasks.chips.service import WrongChip
+from tasks.chips.states import HOME, Asked, Record, State
+from tasks.chips.survey import look_again
 from tasks.errors import BadInput, OverlanderError, UncertainError
 from tasks.ledger.chips import last_rate, recall, remember, set_guard, tile_note, use_tile
 from tasks.ledger.requests import (
     drop_request,
     last_ends,
-    next_number,
+    last_request,
     note_request,
+    outstanding_elsewhere,
     release,
     seen_anywhere,
 )
 
-_WAIT = Step("wait")
 HANDFUL = 100
 """A run that would send more requests than this says the cost and asks."""
 
@@ -76,7 +78,8 @@ def decide(
         records = recall(ledger, ground)
         ends = last_ends(ledger, ground, SAMPLE)
         guard = tile_note(ledger, ground).guard
-        elsewhere = seen_anywhere(ledger, ground.source, ground.algorithm)
+        seen_elsewhere = seen_anywhere(ledger, ground.source, ground.algorithm)
+        out_elsewhere = outstanding_elsewhere(ledger, ground)
     guard = guard or tripped(records.values(), ends, now, rules)
     moved_past = queue_moved_past(records.values())
     wanted = [
@@ -91,16 +94,18 @@ def decide(
         if step.do == "quarantine"
     }
     asking = {chip: step for chip, step in steps.items() if step.do == "request"}
-    out = outstanding(record for chip, record in records.items() if steps.get(chip, _WAIT).do in ("wait", "leave"))
-    room = rules.max_outstanding - out
-    if limit is not None:
-        room = min(room, limit)
-    pilot = pilot_needed(records, elsewhere)
-    if pilot:
-        room = min(room, 1 - out)
-    if guard:
-        room = 0
-    chosen = dict(list(asking.items())[: max(0, room)])
+    out = {chip for chip, record in records.items() if is_outstanding(record)} - set(quarantined)
+    pilot = pilot_needed(records, seen_elsewhere)
+    room = (1 if pilot else rules.max_outstanding - out_elsewhere) - len(out)
+    chosen: dict[Chip, Step] = {}
+    for chip, step in asking.items():
+        if guard or (limit is not None and len(chosen) >= limit):
+            break
+        if chip not in out:  # one that is out already stays so, however often it is asked for
+            if room <= 0:
+                continue
+            room -= 1
+        chosen[chip] = step
 
     def note(ledger: Connection) -> None:
         remember(ledger, ground, quarantined)
@@ -148,6 +153,8 @@ class Requested:
 def request(site: Site, steps: Sequence[tuple[Chip, Step]], begun: datetime) -> Requested:
     """Ask for some chips. Each request is on disk before it is sent.
 
+    A chip that may have moved since it was looked at is looked at once more, and asked for only if it has not.
+
     Args:
         site: the campaign at work.
         steps: the chips, and how to ask for each.
@@ -155,6 +162,7 @@ def request(site: Site, steps: Sequence[tuple[Chip, Step]], begun: datetime) -> 
 
     Raises:
         OverlanderError: the service is away or refuses; what was not sent is not noted as sent.
+        WrongChip: the service took the request for another chip: nothing more is requested until a release.
     """
     with site.ledger.read() as ledger:
         records = recall(ledger, site.ground, [chip for chip, _ in steps])
@@ -166,6 +174,8 @@ def request(site: Site, steps: Sequence[tuple[Chip, Step]], begun: datetime) -> 
         if record.asked is not None and record.asked.at >= begun:
             answer = record.asked  # sent by the try before this one
         else:
+            if step.look_first and not _stands_still(site, chip, record):
+                continue
             site.requester.pause()
             answer = _request_one(site, chip, record, step)
             site.progress.add(requested=1)
@@ -174,12 +184,20 @@ def request(site: Site, steps: Sequence[tuple[Chip, Step]], begun: datetime) -> 
     return Requested(sent, uncertain)
 
 
+def _stands_still(site: Site, chip: Chip, before: Record) -> bool:
+    """Look at a chip once more and tell whether it is still where it was."""
+    now = look_again(site, chip, before)
+    site.ledger.write(lambda ledger: remember(ledger, site.ground, {chip: now}), lease=site.lease)
+    return now.state == before.state
+
+
 def _request_one(site: Site, chip: Chip, record: Record, step: Step) -> Asked:
     ground, now = site.ground, datetime.now(UTC)
 
     def begin(ledger: Connection) -> Asked:
+        before = last_request(ledger, ground, chip)
         asked = Asked(
-            number=next_number(ledger, ground, chip),
+            number=1 if before is None else before.number + 1,
             attempts=(record.asked.attempts if record.asked else 0) + 1,
             at=now,
             refresh=step.refresh,
@@ -187,6 +205,7 @@ def _request_one(site: Site, chip: Chip, record: Record, step: Step) -> Asked:
             update_before=record.look.update_requested,
             answer="sending",
             missing=record.missing,
+            alone=_is_alone(record, before),
         )
         note_request(ledger, ground, chip, asked, record.look.last_produced)
         remember(ledger, ground, {chip: _sent(record, asked, State.UNCERTAIN, "Being requested.")})
@@ -198,6 +217,10 @@ def _request_one(site: Site, chip: Chip, record: Record, step: Step) -> Asked:
     except UncertainError as error:
         asked = replace(asked, answer="uncertain")
         after = _sent(record, asked, State.UNCERTAIN, str(error))
+    except WrongChip as error:
+        guard = f"{error} Then `overlander tile release`."
+        site.ledger.write(lambda ledger: set_guard(ledger, ground, guard), lease=site.lease)
+        raise
     except OverlanderError:
         site.ledger.write(lambda ledger: _take_back(ledger, site, chip, record, asked), lease=site.lease)
         raise
@@ -206,6 +229,14 @@ def _request_one(site: Site, chip: Chip, record: Record, step: Step) -> Asked:
         after = _sent(record, asked, State.QUEUED, f"{step.reason} Requested; nothing of it is written yet.")
     site.ledger.write(lambda ledger: remember(ledger, ground, {chip: after}), lease=site.lease)
     return asked
+
+
+def _is_alone(record: Record, before: Asked | None) -> bool:
+    """Tell whether no other job can be at work on a chip about to be asked for, as far as we know."""
+    ended = HOME | {State.INCOMPLETE}
+    if record.state not in ended | {State.UNREQUESTED}:
+        return False  # somebody's job may be queued or at work
+    return before is None or (before.alone and before.outcome in ended)
 
 
 def _sent(record: Record, asked: Asked, state: State, reason: str) -> Record:

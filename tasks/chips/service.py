@@ -32,6 +32,10 @@ class Receipt:
     update_requested: datetime | None
 
 
+class WrongChip(PermanentError):
+    """The service took a request for another chip than the one meant: its grid is another."""
+
+
 class ChangeResults:
     """One pooled HTTP client for one service. Every method sends one request; none is repeated."""
 
@@ -104,6 +108,7 @@ class ChangeResults:
         Raises:
             ServiceAway: no connection was made, so nothing was sent.
             UncertainError: it may or may not have been queued.
+            WrongChip: it was taken for another chip.
             PermanentError: the service refuses it.
         """
         url = f"{self.url}/results/{quote(algorithm, safe=':')}/{chip.x}/{chip.y}"
@@ -126,6 +131,12 @@ class ChangeResults:
                 "unknown or was disabled. Ask its operators."
             )
         if isinstance(body, dict) and "chip_x" in body and answer.is_success:
+            if (body["chip_x"], body.get("chip_y")) != (chip.x, chip.y):
+                raise WrongChip(
+                    f"The service at {self.url} took the request for chip {chip.x},{chip.y} as one for chip "
+                    f"{body['chip_x']},{body.get('chip_y')}: its grid is another, and what it computes is not "
+                    "what this tile lacks. Check --region and OVERLANDER_SERVICE_URL."
+                )
             update_requested = _moment(body.get("chip_update_requested"))
             if answer.status_code == httpx.codes.OK:
                 return Receipt("present", update_requested)

@@ -84,8 +84,12 @@ class Asked:
         answer: `sending` until an answer came, `queued`, `ticketed`, `present` or `uncertain`.
         update_requested: what the answer gave for it, service's clock.
         missing: positions missing before it.
+        alone: whether no other job can have been at work on the chip when it was sent, as far as we know: only
+            then do rows written after it prove that its job has started.
         rows_at: when we first saw a row of its pass, our clock.
         settled_at, outcome: when we first saw its end, and which.
+        unsettled_at: when we last looked and had not seen its end.
+        end_produced: latest `result_produced` at its end, worker's clock: written between those two looks.
     """
 
     number: int
@@ -97,9 +101,12 @@ class Asked:
     answer: str
     update_requested: datetime | None = None
     missing: tuple[int, ...] = ()
+    alone: bool = False
     rows_at: datetime | None = None
     settled_at: datetime | None = None
     outcome: State | None = None
+    unsettled_at: datetime | None = None
+    end_produced: datetime | None = None
 
     @property
     def is_unclear(self) -> bool:
@@ -220,7 +227,9 @@ def _followed(seen: Record) -> Record:
         reason = "The service took a request, but the table shows no ticket: do the two belong together?"
         seen = replace(seen, state=State.UNCERTAIN, reason=reason)
     if seen.state in HOME | {State.INCOMPLETE, State.STALLED}:
-        asked = replace(asked, settled_at=seen.look.at, outcome=seen.state)
+        asked = replace(asked, settled_at=seen.look.at, outcome=seen.state, end_produced=seen.look.last_produced)
+    else:
+        asked = replace(asked, unsettled_at=seen.look.at)
     return replace(seen, asked=asked)
 
 

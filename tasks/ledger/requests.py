@@ -1,11 +1,11 @@
 """What the ledger keeps of requests: each is written before it is sent and after it is answered."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, false, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, false, func, insert, not_, select, update
 
 from tasks.chips.grid import Chip, pack_positions, unpack_positions
 from tasks.chips.states import Asked, State
@@ -40,15 +40,32 @@ def note_request(ledger: Connection, ground: Ground, chip: Chip, asked: Asked, b
         "update_before": asked.update_before,
         "answer": asked.answer,
         "missing": pack_positions(asked.missing) if asked.missing else None,
+        "alone": asked.alone,
     }
     ledger.execute(insert(requests_table).values(key(ground, chip) | values))
 
 
-def next_number(ledger: Connection, ground: Ground, chip: Chip) -> int:
-    """Return the number of a chip's next request; released ones count."""
+def last_request(ledger: Connection, ground: Ground, chip: Chip) -> Asked | None:
+    """Return a chip's last request, written off or not; its attempts are not counted."""
     table = requests_table
-    last = select(func.max(table.c.number)).where(of(requests_table, ground, chip))
-    return (ledger.execute(last).scalar_one() or 0) + 1
+    sent = select(table).where(of(table, ground, chip)).order_by(table.c.number.desc()).limit(1)
+    row = ledger.execute(sent).first()
+    return None if row is None else _asked(row, 0)
+
+
+def outstanding_elsewhere(ledger: Connection, ground: Ground) -> int:
+    """Return how many chips of the other tiles of a cluster were asked for and have not settled."""
+    table = requests_table
+    chip = (table.c.algorithm, table.c.chip_x, table.c.chip_y)
+    last = (
+        select(*chip, func.max(table.c.number).label("number"))
+        .where(table.c.source == ground.source, not_(on(table, ground)))
+        .group_by(*chip)
+        .subquery()
+    )
+    same = and_(*(table.c[name] == last.c[name] for name in ("algorithm", "chip_x", "chip_y", "number")))
+    out = and_(table.c.source == ground.source, table.c.settled_at.is_(None), table.c.released == false())
+    return ledger.execute(select(func.count()).select_from(table).join(last, same).where(out)).scalar_one()
 
 
 def drop_request(ledger: Connection, ground: Ground, chip: Chip, number: int) -> None:
@@ -69,6 +86,8 @@ def note_asked(ledger: Connection, ground: Ground, chip: Chip, asked: Asked) -> 
             rows_at=asked.rows_at,
             settled_at=asked.settled_at,
             outcome=None if asked.outcome is None else asked.outcome.value,
+            unsettled_at=asked.unsettled_at,
+            end_produced=asked.end_produced,
         )
     )
 
@@ -91,26 +110,43 @@ def release(ledger: Connection, ground: Ground, chips: Iterable[Chip]) -> None:
 
 @dataclass(frozen=True)
 class WorkerClock:
-    """The worker's clock beside ours: a chip's latest `result_produced`, and when we saw it, our clock."""
+    """How far the worker's clock is ahead of ours, as closely as chips that came back tell.
 
-    chip: Chip
-    produced: datetime
+    Attributes:
+        least, most: it lies between these.
+        at: when the last of those chips was seen to have come back, our clock.
+    """
+
+    least: timedelta
+    most: timedelta
     at: datetime
 
 
-def last_worker_clock(ledger: Connection) -> WorkerClock | None:
-    """Return what the last chip that came back showed of the worker's clock; None when none has."""
-    asked, seen = requests_table, chips_table
-    same = and_(*(asked.c[name] == seen.c[name] for name in ("source", "algorithm", "chip_x", "chip_y")))
-    query = (
-        select(seen.c.chip_x, seen.c.chip_y, seen.c.last_produced, asked.c.settled_at)
-        .join_from(asked, seen, same)
-        .where(asked.c.settled_at.is_not(None), seen.c.last_produced.is_not(None))
-        .order_by(asked.c.settled_at.desc())
-        .limit(1)
+def worker_clock(ledger: Connection) -> WorkerClock | None:
+    """Return what the last chips that came back showed of the worker's clock; None when none has.
+
+    A chip's last row was written after the look that did not see its end and before the one that did. The newest
+    chip counts, and those before it as far as they agree: a clock may have been set since.
+    """
+    table = requests_table
+    ended = select(table.c.end_produced, table.c.at, table.c.unsettled_at, table.c.settled_at).where(
+        table.c.end_produced.is_not(None), table.c.outcome != State.STALLED.value
     )
-    row = ledger.execute(query).first()
-    return None if row is None else WorkerClock(Chip(row.chip_x, row.chip_y), row.last_produced, row.settled_at)
+    found: WorkerClock | None = None
+    for row in ledger.execute(ended.order_by(table.c.settled_at.desc()).limit(_CHIPS_FOR_THE_CLOCK)):
+        produced = row.end_produced.replace(tzinfo=UTC)
+        least = produced - row.settled_at
+        most = produced - max(row.at, row.unsettled_at or row.at)
+        if found is None:
+            found = WorkerClock(least, most, row.settled_at)
+        elif least <= found.most and most >= found.least:
+            found = replace(found, least=max(least, found.least), most=min(most, found.most))
+        else:
+            break
+    return found
+
+
+_CHIPS_FOR_THE_CLOCK = 50
 
 
 def seen_anywhere(ledger: Connection, source: str, algorithm: str) -> bool:
@@ -133,7 +169,10 @@ def _asked(row: Row[Any], attempts: int) -> Asked:
         answer=row.answer,
         update_requested=row.update_requested,
         missing=() if row.missing is None else tuple(unpack_positions(row.missing)),
+        alone=row.alone,
         rows_at=row.rows_at,
         settled_at=row.settled_at,
         outcome=None if row.outcome is None else State(row.outcome),
+        unsettled_at=row.unsettled_at,
+        end_produced=row.end_produced,
     )

@@ -19,10 +19,15 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
 )
 from sqlalchemy.types import TypeDecorator
 
-VERSION = 1
+VERSION = 2
+"""Raised with each change below; an older ledger gets the tables and columns it lacks when it is opened.
+
+A new column is therefore nullable or has a `server_default`.
+"""
 METADATA = MetaData()
 
 
@@ -143,9 +148,12 @@ requests = Table(
     Column("answer", Text, nullable=False),
     Column("update_requested", Labelled),  # as the answer gave it
     Column("missing", LargeBinary),  # packed pixel set known before it
+    Column("alone", Boolean, nullable=False, server_default=false()),  # no other job can have been at work
     Column("rows_at", UTC),  # when we first saw a row of its pass
     Column("settled_at", UTC),  # when we first saw its end
     Column("outcome", Text),  # the chip's state at its end
+    Column("unsettled_at", UTC),  # when we last looked and had not seen its end
+    Column("end_produced", Labelled),  # latest result_produced at its end
     Column("released", Boolean, nullable=False, default=False),  # a person has written it off
     Index("requests_of_tile", "source", "algorithm", "region", "tile"),
 )
@@ -160,7 +168,7 @@ tiles = Table(
     Column("campaign", Text, nullable=False),
     Column("closed_at", UTC),
     Column("closed_reason", Text, nullable=False, default=""),
-    Column("guard", Text, nullable=False, default=""),  # why nothing more is requested, until it is released
+    Column("guard", Text, nullable=False, server_default=""),  # why nothing more is requested, until a release
     Column("last_used_at", UTC, nullable=False),
 )
 

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.schema import CreateColumn
 
 from tasks.errors import LedgerUnusable, OutputUnusable, OverlanderError, TransientError
 from tasks.ledger import schema
@@ -77,6 +78,9 @@ class Ledger:
         try:
             with _border(path), reads.connect() as connection:
                 _check_version(path, connection)
+                is_old = _version(connection) != schema.VERSION
+            if is_old:
+                _create(path)
         except BaseException:
             reads.dispose()
             raise
@@ -179,6 +183,29 @@ def _attempt(connection: Connection, change: _Change) -> Callable[[], None]:
     return partial(change.outcome.set_result, result)
 
 
+def _version(connection: Connection) -> int | None:
+    """Return the version of a ledger; None of an empty database."""
+    if not inspect(connection).has_table(schema.ledger_version.name):
+        return None
+    return int(connection.scalars(select(schema.ledger_version.c.version)).one())
+
+
+def _bring_up_to_date(connection: Connection) -> None:
+    """Make the tables and columns that are missing, in a new ledger or in one that an older program made."""
+    known = inspect(connection)
+    for table in schema.METADATA.sorted_tables:
+        if not known.has_table(table.name):
+            continue
+        there = {column["name"] for column in known.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                definition = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
+    schema.METADATA.create_all(connection)
+    connection.execute(schema.ledger_version.delete())
+    connection.execute(schema.ledger_version.insert().values(version=schema.VERSION))
+
+
 def _check_version(path: Path, connection: Connection) -> None:
     """Refuse a database that is not ours, or that a newer program wrote."""
     if not inspect(connection).has_table(schema.ledger_version.name):
@@ -186,8 +213,8 @@ def _check_version(path: Path, connection: Connection) -> None:
             f"{path} is a database but no ledger of Overlander's, and is left as it is. "
             "Name another file with OVERLANDER_LEDGER."
         )
-    version = connection.scalars(select(schema.ledger_version.c.version)).one()
-    if version > schema.VERSION:
+    version = _version(connection)
+    if version is not None and version > schema.VERSION:
         raise LedgerUnusable(
             f"The ledger {path} has version {version}, and this Overlander knows {schema.VERSION} at most: "
             "a newer one wrote it. Update Overlander, or name another file with OVERLANDER_LEDGER."
@@ -336,9 +363,8 @@ def _create_alone(path: Path) -> None:
                 "with OVERLANDER_LEDGER."
             )
         with engine.begin() as connection:
-            if not inspect(connection).get_table_names():
-                schema.METADATA.create_all(connection)
-                connection.execute(schema.ledger_version.insert().values(version=schema.VERSION))
+            if _version(connection) != schema.VERSION:
+                _bring_up_to_date(connection)
     finally:
         engine.dispose()
 

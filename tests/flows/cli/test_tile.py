@@ -20,7 +20,7 @@ from tests.flows.desk import Desk, Ran, contents
 
 TILE = "H05V03"
 CORNER = ("--window", "0:4,0:4")
-STATUS_KEYS = {"tile", "region", "algorithm", "chips", "states", "seconds"}
+STATUS_KEYS = {"tile", "region", "algorithm", "chips", "states", "seconds", "next_steps"}
 COUNT_KEYS = STATUS_KEYS | {"changed"}
 RUN_KEYS = COUNT_KEYS | {"exported", "kept", "waiting", "needs_person", "requested", "quarantined", "files"}
 

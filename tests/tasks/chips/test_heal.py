@@ -9,8 +9,8 @@ from tasks.chips.grid import Chip
 from tasks.chips.heal import (
     Rules,
     in_words,
+    is_outstanding,
     next_step,
-    outstanding,
     pilot_needed,
     queue_moved_past,
     tripped,
@@ -25,7 +25,7 @@ RULES = Rules(max_attempts=3, stall_after=HOUR, wait_limit=14 * 24 * HOUR, max_o
 
 def asked(attempts: int = 1, at: datetime = NOW, **how: object) -> Asked:
     number = attempts
-    return replace(Asked(number, attempts, at, True, False, None, "queued"), **how)
+    return replace(Asked(number, attempts, at, True, False, None, "queued", alone=True), **how)
 
 
 def a_chip(state: State, *, request: Asked | None = None, **how: object) -> Record:
@@ -105,10 +105,16 @@ def test_the_queue_has_moved_past_the_latest_request_whose_pass_has_rows() -> No
     assert queue_moved_past(records[2:]) is None
 
 
-def test_outstanding_counts_what_we_asked_for_and_has_not_ended() -> None:
+def test_rows_that_an_earlier_job_of_the_chip_can_explain_do_not_show_that_the_queue_moved() -> None:
+    twice = a_chip(State.RUNNING, request=asked(2, at=NOW + HOUR, rows_at=NOW + 2 * HOUR, alone=False))
+    assert queue_moved_past([twice]) is None
+
+
+def test_what_we_asked_for_is_outstanding_until_it_ends_or_is_written_off() -> None:
     states = [State.QUEUED, State.UNCERTAIN, State.STALE, State.RUNNING, State.COMPLETE, State.INCOMPLETE]
-    assert outstanding([a_chip(state, request=asked()) for state in states]) == 4
-    assert outstanding([a_chip(State.QUEUED)]) == 0
+    assert [is_outstanding(a_chip(state, request=asked())) for state in states] == [True] * 4 + [False] * 2
+    assert not is_outstanding(a_chip(State.QUEUED))
+    assert not is_outstanding(a_chip(State.QUEUED, request=asked(attempts=0)))
 
 
 def test_a_chip_that_waits_beyond_the_limit_needs_a_person() -> None:

@@ -18,7 +18,7 @@ from tasks.chips.layout import Layout
 from tasks.chips.report import Standing, standing, write_files
 from tasks.chips.states import HOME, Look, Record, State
 from tasks.files import sha256_of
-from tasks.ledger.chips import Saved, note_saved, remember
+from tasks.ledger.chips import Saved, note_saved, remember, set_guard, use_tile
 from tasks.ledger.keys import Ground
 from tasks.ledger.store import Ledger
 from tasks.report import maps
@@ -199,6 +199,34 @@ def test_without_bad_pixels_there_is_no_list_of_them(desk: Desk, chips: list[Chi
     desk.save(chips[0])
     assert "bad_pixels" not in desk.write()
     assert not list(desk.out.rglob("bad-pixels.csv"))
+
+
+def test_the_pixels_that_a_quarantined_chip_lacks_are_listed(desk: Desk, chips: list[Chip]) -> None:
+    look = Look(NOW, True, PIXELS - 2, True, False, PRODUCED, PRODUCED, REQUESTED)
+    stuck = Record(State.QUARANTINED, NOW, look, missing=(0, 101))
+    short = replace(stuck, state=State.INCOMPLETE)
+    desk.ledger.write(lambda ledger: remember(ledger, GROUND, {chips[0]: stuck, chips[1]: short}))
+    listed = pd.read_csv(desk.write()["bad_pixels"])
+    assert listed.to_dict("list") == {
+        "chip_x": [chips[0].x] * 2,
+        "chip_y": [chips[0].y] * 2,
+        "x": [chips[0].x, chips[0].x + 30],
+        "y": [chips[0].y, chips[0].y - 30],
+        "problem": ["missing"] * 2,
+    }
+
+
+def test_what_a_guard_keeps_from_being_requested_needs_a_person(desk: Desk, chips: list[Chip]) -> None:
+    for chip, state in zip(chips, (State.COMPLETE, State.UNREQUESTED, State.UNREQUESTED), strict=False):
+        desk.note(chip, state)
+    for chip in chips[3:]:
+        desk.note(chip, State.COMPLETE)
+    assert desk.standing().exit_status == 3
+    desk.ledger.write(lambda ledger: (use_tile(ledger, GROUND, "a test"), set_guard(ledger, GROUND, "Stop.")))
+    found = desk.standing()
+    assert (found.exit_status, found.needs_person, found.next_steps[0]) == (4, 2, "Stop.")
+    desk.note(chips[1], State.QUEUED)
+    assert desk.standing().exit_status == 3
 
 
 def test_the_list_of_bad_pixels_goes_when_they_are_good(desk: Desk, chips: list[Chip]) -> None:

@@ -8,13 +8,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from deployments import supervise
 from tasks.chips.campaign import Site
 from tasks.chips.grid import PIXELS, Chip
-from tasks.chips.heal import SAMPLE
+from tasks.chips.heal import SAMPLE, Step
 from tasks.chips.request import ConsentMissing, check_consent, decide, release_tile, request
+from tasks.chips.service import ChangeResults, Receipt, WrongChip
 from tasks.chips.states import Asked, Look, Record, State
 from tasks.errors import BadInput, PermanentError, ServiceAway
 from tasks.ledger.chips import remember, tile_note
@@ -117,6 +119,39 @@ def test_what_only_waits_is_asked_again_when_chips_requested_later_have_rows(
         assert states(place) == ["complete", "complete"]
     assert service.refreshes(silent) == [False, True]
     assert service.refreshes(later) == [False]
+
+
+def test_one_second_request_does_not_lead_to_others(
+    working: Working, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of the first job of a chip asked for twice are no sign that its second job, far behind, has started."""
+    monkeypatch.setenv("OVERLANDER_STALL_AFTER_S", "1.2")
+    with a_run(working, service, "30,30:32") as place:
+        twice, once = place.campaign.chips
+        service.plan(paused=True)
+        ask(place)
+        long_after = known(place)[once].asked.at + timedelta(seconds=1.3)
+        await_that(lambda: datetime.now(UTC) > long_after)
+        ask(place, again={State.QUEUED}, only={twice})
+        service.plan({once: [{"lost_job": True}]}, paused=False)
+        await_that(lambda: look(place)[twice].look.pixels)
+        assert known(place)[twice].asked.rows_at is not None
+        assert once not in decide(place).steps
+    assert service.refreshes(once) == [False]
+
+
+def test_a_chip_whose_rows_came_since_it_was_looked_at_is_not_asked_for_again(
+    working: Working, service: Service
+) -> None:
+    with a_run(working, service) as place:
+        (chip,) = place.campaign.chips
+        ask(place)
+        await_that(lambda: place.table.last_pixel(chip, service.algorithm))
+        assert states(place) == ["queued"]
+        step = Step("request", "The queue moved past it.", refresh=True, look_first=True)
+        assert request(place, [(chip, step)], datetime.now(UTC)).sent == 0
+        assert states(place) == ["complete"]
+    assert service.refreshes() == [False]
 
 
 @pytest.mark.parametrize(
@@ -279,6 +314,26 @@ def test_a_run_killed_while_it_asks_has_noted_the_request(when: str, working: Wo
     assert len(service.received()) == (when == "after")
 
 
+def test_a_service_of_another_grid_is_found_out_by_its_first_answer(
+    working: Working, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = ChangeResults._receipt
+
+    def moved(self: ChangeResults, chip: Chip, answer: httpx.Response) -> Receipt:
+        body = {**answer.json(), "chip_x": chip.x + 30}
+        return said(self, chip, httpx.Response(answer.status_code, json=body))
+
+    with a_run(working, service, "30,30:32") as place:
+        with monkeypatch.context() as patch:
+            patch.setattr(ChangeResults, "_receipt", moved)
+            with pytest.raises(WrongChip, match="its grid is another"):
+                ask(place)
+        assert known(place)[place.campaign.chips[0]].asked.attempts == 1
+        asking = decide(place)
+        assert (asking.steps, "its grid is another" in asking.guard) == ({}, True)
+    assert len(service.received()) == 1
+
+
 # One first, and no more than was meant
 
 
@@ -316,6 +371,22 @@ def test_no_more_chips_are_out_at_once_than_is_set(
         service.plan(paused=False)
         bring_home(place)
         assert states(place) == ["complete"] * 5
+
+
+def test_chips_out_on_other_tiles_count_and_one_asked_for_again_takes_no_second_place(
+    working: Working, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERLANDER_MAX_OUTSTANDING", "3")
+    service.plan(paused=True)
+    with a_run(working, service, "30,30:35") as place:
+        elsewhere = replace(place.ground, tile="H01V01")
+        out = Asked(1, 1, datetime.now(UTC), refresh=False, renew=False, update_before=None, answer="queued")
+        there = Chip(-2415585, 3164805)
+        place.ledger.write(lambda ledger: note_request(ledger, elsewhere, there, out, None))
+        assert len(decide(place).steps) == 2
+        assert ask(place, limit=1).sent == 1
+        asking = decide(place, again={State.QUEUED})
+        assert list(asking.steps) == place.campaign.chips[:2]
 
 
 @pytest.mark.parametrize("limit", [0, 2, -1])

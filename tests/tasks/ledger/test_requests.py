@@ -15,11 +15,13 @@ from tasks.ledger.requests import (
     asked_for,
     drop_request,
     last_ends,
-    next_number,
+    last_request,
     note_asked,
     note_request,
+    outstanding_elsewhere,
     release,
     seen_anywhere,
+    worker_clock,
 )
 from tasks.ledger.store import Ledger
 
@@ -40,6 +42,9 @@ ASKED = Asked(
     rows_at=NOW + timedelta(minutes=1),
     settled_at=NOW + timedelta(minutes=2),
     outcome=State.FLAWED,
+    alone=True,
+    unsettled_at=NOW + timedelta(minutes=1, seconds=30),
+    end_produced=LABELLED + timedelta(minutes=90),
 )
 UNSETTLED = replace(ASKED, settled_at=None, outcome=None)
 
@@ -92,7 +97,7 @@ def test_attempts_count_anew_after_a_release_and_numbers_go_on(ledger: Ledger) -
     note(ledger, CHIP, ASKED, ASKED)
     ledger.write(lambda connection: release(connection, HERE, [CHIP]))
     with ledger.read() as connection:
-        number = next_number(connection, HERE, CHIP)
+        number = last_request(connection, HERE, CHIP).number + 1
     again = replace(UNSETTLED, number=number)
     ledger.write(lambda connection: note_request(connection, HERE, CHIP, again, None))
     assert (number, found(ledger)[CHIP].number, found(ledger)[CHIP].attempts) == (3, 3, 1)
@@ -125,3 +130,41 @@ def test_rows_of_the_algorithm_on_any_tile_of_the_cluster_count_as_seen(ledger: 
         assert seen_anywhere(connection, HERE.source, HERE.algorithm)
         assert not seen_anywhere(connection, HERE.source, "lcmap-pyccd:2017.8.18")
         assert not seen_anywhere(connection, "another cluster", HERE.algorithm)
+
+
+def test_chips_that_are_out_on_other_tiles_are_counted_once_each_by_their_latest_request(ledger: Ledger) -> None:
+    note(ledger, CHIP, UNSETTLED)
+    there = replace(HERE, tile="H01V01")
+    note(ledger, Chip(0, 0), UNSETTLED, UNSETTLED, ground=there)
+    note(ledger, Chip(3000, 0), UNSETTLED, ASKED, ground=there)
+    note(ledger, Chip(6000, 0), UNSETTLED, ground=replace(there, source="another cluster"))
+    with ledger.read() as connection:
+        assert outstanding_elsewhere(connection, HERE) == 1
+    ledger.write(lambda connection: release(connection, there, [Chip(0, 0)]))
+    with ledger.read() as connection:
+        assert outstanding_elsewhere(connection, HERE) == 0
+
+
+def test_the_workers_clock_is_known_as_closely_as_the_chips_that_agree_tell(ledger: Ledger) -> None:
+    start = NOW.replace(microsecond=0)
+
+    def came_back(minute: int, looked_before: int, looked: int, ahead: timedelta) -> Asked:
+        produced = (start + timedelta(minutes=minute) + ahead).replace(tzinfo=None)
+        at = start + timedelta(minutes=looked_before)
+        return replace(
+            ASKED, at=at, unsettled_at=at, settled_at=start + timedelta(minutes=looked), end_produced=produced
+        )
+
+    west = timedelta(hours=-6)
+    note(ledger, CHIP, came_back(5, 0, 60, timedelta(hours=3)), came_back(100, 99, 160, west))
+    note(ledger, OTHER_CHIP, came_back(170, 120, 171, west))
+    with ledger.read() as connection:
+        found = worker_clock(connection)
+    assert (found.least, found.most) == (west - timedelta(minutes=1), west + timedelta(minutes=1))
+    assert found.at == start + timedelta(minutes=171)
+
+
+def test_of_the_workers_clock_nothing_is_known_before_a_chip_came_back(ledger: Ledger) -> None:
+    note(ledger, CHIP, replace(UNSETTLED, end_produced=None))
+    with ledger.read() as connection:
+        assert worker_clock(connection) is None

@@ -1,5 +1,6 @@
 """The ledger as a resource: what is committed stays, what fails fails alone, and what is unfit is refused."""
 
+import contextlib
 import multiprocessing
 import sqlite3
 import threading
@@ -214,8 +215,29 @@ def test_a_newer_ledger_is_refused(path: Path) -> None:
     with Ledger.open(path) as ledger:
         ledger.write(lambda connection: connection.execute(schema.ledger_version.update().values(version=7)))
 
-    with pytest.raises(LedgerUnusable, match="has version 7, and this Overlander knows 1"):
+    with pytest.raises(LedgerUnusable, match="has version 7, and this Overlander knows 2"):
         Ledger.open(path)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_an_older_ledger_gets_what_it_lacks_and_keeps_what_it_has(path: Path, create: bool) -> None:
+    with Ledger.open(path):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as older:
+        older.execute("DROP TABLE requests")
+        older.execute("ALTER TABLE tiles DROP COLUMN guard")
+        older.execute("UPDATE ledger_version SET version = 1")
+        older.execute(
+            "INSERT INTO tiles (source, algorithm, region, tile, campaign, closed_reason, last_used_at) "
+            "VALUES ('a', 'b', 'conus', 'H05V03', 'kept', '', '2026-11-23 12:00:00.000000')"
+        )
+        older.commit()
+
+    with Ledger.open(path, create=create) as ledger, ledger.read() as connection:
+        (tile,) = connection.execute(select(schema.tiles))
+        assert (tile.campaign, tile.guard) == ("kept", "")
+        assert connection.execute(select(schema.requests)).all() == []
+        assert connection.scalars(select(schema.ledger_version.c.version)).all() == [schema.VERSION]
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
