@@ -213,6 +213,10 @@ def _report(
             "quarantined": found.states["quarantined"],
             "files": {what: str(path) for what, path in files.items()},
         }
+    if mode == "run" and found.waiting and place.settings.service_url is None:
+        summary["next_steps"].insert(
+            0, "No change-results service is set (OVERLANDER_SERVICE_URL): this run requested nothing."
+        )
     words = f"{len(found.lines):,} chips: " + ", ".join(
         f"{count:,} {state}" for state, count in found.states.items() if count
     )

@@ -1,5 +1,6 @@
 """What the commands of `overlander tile` share: which campaign is meant, and how its flow is run."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,7 @@ def run_flow(
     from tasks.settings import load_settings
 
     work = campaign_of(tile, region, window, template, flawed, failed_pixels, recount, campaign)
-    _try_services()
+    _try_services(mode, work)
     parameters = {
         "tile": work.tile.name,
         "region": region.value,
@@ -107,15 +108,22 @@ def run_flow(
     sys.exit(exit_status)
 
 
-def _try_services() -> None:
-    """Fail now where the table or the ledger refuse, before a Prefect server is started for nothing."""
+def _try_services(mode: str, work: "Campaign") -> None:
+    """Fail now where table, ledger or service refuse, before a Prefect server is started for nothing.
+
+    A service that is away fails later: what is home already is saved all the same.
+    """
     from tasks.chips.results import ResultsTable
+    from tasks.chips.service import Requester
+    from tasks.errors import TransientError
     from tasks.ledger.store import Ledger
     from tasks.settings import load_settings
 
     settings = load_settings()
     with ResultsTable.open(settings.cassandra), Ledger.open(settings.ledger_file):
-        pass
+        if mode == "request" or (mode == "run" and settings.service_url is not None):
+            with contextlib.suppress(TransientError):
+                Requester(settings, work.algorithm).close()
 
 
 def _show_run(work: "Campaign", summary: dict[str, Any]) -> None:
