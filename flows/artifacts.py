@@ -26,12 +26,10 @@ _SECONDS_BETWEEN_UPDATES = 2.0
 class ProgressArtifact:
     """A progress bar in the UI, updated by whole percents and not more often than every two seconds."""
 
-    def __init__(self, campaign: Campaign) -> None:
+    def __init__(self, key: str, description: str) -> None:
         self._shown = self._done = self._of = 0
         self._updated = time.monotonic()
-        created = create_progress_artifact(
-            progress=0, key=f"{artifact_key(campaign)}-progress", description=f"{campaign.name}: chips done"
-        )
+        created = create_progress_artifact(progress=0, key=f"{key}-progress", description=description)
         self._id = UUID(str(created))
 
     def follow(self, stages: Sequence[PrefectFuture[Any]], to_come: int) -> None:
@@ -53,7 +51,11 @@ class ProgressArtifact:
 
 def artifact_key(campaign: Campaign) -> str:
     """Return the key under which the UI keeps a campaign's history: lower case, digits and dashes."""
-    words = f"tile {campaign.tile.region.short} {campaign.tile.name} {campaign.algorithm}"
+    return key_of(f"tile {campaign.tile.region.short} {campaign.tile.name} {campaign.algorithm}")
+
+
+def key_of(words: str) -> str:
+    """Return words as an artifact's key."""
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 

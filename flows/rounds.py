@@ -11,10 +11,11 @@ from prefect.utilities.annotations import unmapped
 
 from tasks.chips.campaign import Site
 from tasks.chips.grid import Chip, row_column
-from tasks.chips.request import HANDFUL, Asking, Requested, check_consent, decide
+from tasks.chips.request import Asking, Requested, cost, decide
 from tasks.chips.states import State
 from tasks.chips.survey import Surveyed
 from tasks.chips.tasks import TIME_BOX_S, export_row, request_row, settle_round
+from tasks.consent import HANDFUL, check_consent
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ def _decide(place: Site, wishes: Wishes, sent: int, *, first: bool) -> Asking:
         limit = HANDFUL - sent
     asking = decide(place, again=wishes.again if first else (), only=wishes.only, limit=limit)
     if first and not agreed and not asking.guard:
-        check_consent(place, len(asking.steps) + (asking.held_back if wishes.wait else 0))
+        requests = len(asking.steps) + (asking.held_back if wishes.wait else 0)
+        check_consent(requests, cost(place, requests))
     return asking
 
 

@@ -13,7 +13,7 @@ from prefect.utilities.annotations import unmapped
 from pydantic import Field
 from sqlalchemy import Connection
 
-from flows.artifacts import ProgressArtifact, show_standing
+from flows.artifacts import ProgressArtifact, artifact_key, show_standing
 from flows.rounds import Brought, Wishes, bring_home
 from tasks.chips.campaign import Campaign, Site, chips_of, site, tile_campaign_of
 from tasks.chips.chip_file import FailedPixels, Flawed
@@ -141,7 +141,7 @@ def _run(place: Site, mode: Mode, wishes: Wishes, chips_per_task: int) -> State[
     if mode in ("run", "export"):
         _check_output(place)
     names, rows = zip(*batches(work, chips_per_task), strict=True)
-    bar = ProgressArtifact(work)
+    bar = ProgressArtifact(artifact_key(work), f"{work.name}: chips done")
     exported: list[PrefectFuture[Any]] = []
     brought, failure = Brought(), None
     with (

@@ -1,4 +1,4 @@
-"""Run a tile's flow in this process: against which Prefect API, how it is interrupted, how it ends."""
+"""Run a flow in this process: against which Prefect API, how it is interrupted, how it ends."""
 
 import logging
 import os
@@ -8,11 +8,11 @@ import threading
 import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from flows.cli.console import live_progress, say
 from tasks.errors import ServiceAway
@@ -22,18 +22,38 @@ SECONDS_TO_LEAVE = 4.0
 """After Ctrl-C a run ends what it is at; what takes longer is left to the next run."""
 
 
+class Stoppable(Protocol):
+    """Something at work in this process that Ctrl-C ends."""
+
+    def stop(self) -> None:
+        """Begin nothing new and come to an end."""
+
+    def kill(self) -> None:
+        """End at once what does not end by itself."""
+
+
 def run_tile(mode: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """Run `tile_campaign` and return the summary it ended with.
 
     Raises:
         OverlanderError: what the run failed with.
     """
+    from tasks.chips.campaign import open_sites
+
     use_prefect_api(say)
-    with leave_promptly(), live_progress(f"{parameters['tile']} {mode}"):
+    with leave_promptly(open_sites), live_progress(f"{parameters['tile']} {mode}"):
         from flows.tile import tile_campaign
 
-        state = tile_campaign(mode=mode, **parameters, return_state=True)
-        ended = state.result(raise_on_failure=False)
+        return summary_at_the_end(tile_campaign(mode=mode, **parameters, return_state=True))
+
+
+def summary_at_the_end(state: Any) -> dict[str, Any]:
+    """Return the summary that a flow run ended with; leave with status 3 when another run is at work.
+
+    Raises:
+        OverlanderError: what the run failed with.
+    """
+    ended = state.result(raise_on_failure=False)
     if isinstance(ended, Exception):
         raise ended
     if state.name == "Skipped":
@@ -82,18 +102,18 @@ def prefect_api_set() -> str | None:
 
 
 @contextmanager
-def leave_promptly() -> Iterator[None]:
-    """On Ctrl-C begin nothing new, end what is under way, and be gone within five seconds whatever happens."""
+def leave_promptly(
+    at_work: Callable[[], Iterable[Stoppable]], within_s: float = SECONDS_TO_LEAVE
+) -> Iterator[None]:
+    """On Ctrl-C begin nothing new, end what is under way, and be gone soon whatever happens."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        from tasks.chips.campaign import open_sites
-
         del signum, frame
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        threading.Thread(target=_leave_at_last, daemon=True).start()
+        threading.Thread(target=_leave_at_last, args=(at_work, within_s), daemon=True).start()
         say("Interrupted: what is done is kept. Run the same command again to go on.")
-        for place in open_sites():
-            place.stopping.set()
+        for place in at_work():
+            place.stop()
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, interrupt)
@@ -103,12 +123,10 @@ def leave_promptly() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _leave_at_last() -> None:
-    from tasks.chips.campaign import open_sites
-
-    threading.Event().wait(SECONDS_TO_LEAVE)
-    for place in open_sites():
-        place.exporters.kill()
+def _leave_at_last(at_work: Callable[[], Iterable[Stoppable]], within_s: float) -> None:
+    threading.Event().wait(within_s)
+    for place in at_work():
+        place.kill()
     sys.stdout.flush()
     os._exit(INTERRUPTED)
 

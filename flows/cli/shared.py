@@ -74,7 +74,7 @@ def run_flow(
     With a terminal, a run that would send more requests than a handful asks a person first.
     """
     from flows.cli.run import run_tile
-    from tasks.chips.request import ConsentMissing
+    from tasks.consent import ConsentMissing
     from tasks.settings import load_settings
 
     work = campaign_of(tile, region, window, template, flawed, failed_pixels, recount, campaign)

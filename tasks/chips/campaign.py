@@ -162,6 +162,14 @@ class Site:
                 self._requester = Requester(self.settings, self.campaign.algorithm)
             return self._requester
 
+    def stop(self) -> None:
+        """Begin nothing new and come to an end."""
+        self.stopping.set()
+
+    def kill(self) -> None:
+        """End at once what does not end by itself."""
+        self.exporters.kill()
+
     def close(self) -> None:
         """End the exporting processes and the connection to the service."""
         self.exporters.close()

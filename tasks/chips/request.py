@@ -22,7 +22,7 @@ from tasks.chips.heal import (
 from tasks.chips.service import WrongChip
 from tasks.chips.states import HOME, Asked, Record, State
 from tasks.chips.survey import look_again
-from tasks.errors import BadInput, OverlanderError, UncertainError
+from tasks.errors import OverlanderError, UncertainError
 from tasks.ledger.chips import last_rate, recall, remember, set_guard, tile_note, use_tile
 from tasks.ledger.requests import (
     drop_request,
@@ -33,13 +33,6 @@ from tasks.ledger.requests import (
     release,
     seen_anywhere,
 )
-
-HANDFUL = 100
-"""A run that would send more requests than this says the cost and asks."""
-
-
-class ConsentMissing(BadInput):
-    """A run would start more work than a person has agreed to."""
 
 
 @dataclass(frozen=True)
@@ -124,19 +117,6 @@ def cost(site: Site, chips: int) -> str:
     if rate is not None:
         hours = f"about {chips * rate / 3600:,.1f} hours at the rate of the last run"
     return f"{chips:,} chips, {chips * 10_000:,} pixels of computing that cannot be called back; {hours}"
-
-
-def check_consent(site: Site, requests: int) -> None:
-    """Make sure that a run to which nobody has agreed would not send more than a handful of requests.
-
-    Raises:
-        ConsentMissing: it would.
-    """
-    if requests > HANDFUL:
-        raise ConsentMissing(
-            f"This run would request {cost(site, requests)}. Say --yes to agree, or --max-requests N to "
-            "send at most N; nothing was requested."
-        )
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,10 @@ from deployments import supervise
 from tasks.chips.campaign import Site
 from tasks.chips.grid import PIXELS, Chip
 from tasks.chips.heal import SAMPLE, Step
-from tasks.chips.request import ConsentMissing, check_consent, decide, release_tile, request
+from tasks.chips.request import cost, decide, release_tile, request
 from tasks.chips.service import ChangeResults, Receipt, WrongChip
 from tasks.chips.states import Asked, Look, Record, State
+from tasks.consent import ConsentMissing, check_consent
 from tasks.errors import BadInput, PermanentError, ServiceAway
 from tasks.ledger.chips import remember, tile_note
 from tasks.ledger.requests import note_request
@@ -397,9 +398,9 @@ def test_a_run_sends_no_more_than_its_limit(limit: int, working: Working, servic
 
 def test_more_than_a_hundred_requests_want_a_persons_consent(working: Working, service: Service) -> None:
     with a_run(working, service) as place:
-        check_consent(place, 100)
+        check_consent(100, cost(place, 100))
         with pytest.raises(ConsentMissing, match="101 chips, 1,010,000 pixels") as refusal:
-            check_consent(place, 101)
+            check_consent(101, cost(place, 101))
     assert isinstance(refusal.value, BadInput)
 
 
