@@ -22,6 +22,6 @@ def check_consent(requests: int, cost: str) -> None:
     """
     if requests > HANDFUL:
         raise ConsentMissing(
-            f"This run would request {cost}. Say --yes to agree, or --max-requests N to send at most N; nothing was "
-            "requested."
+            f"This run would request {cost}. Say --yes to agree, or --max-requests N to send at most N; nothing "
+            "was requested."
         )
