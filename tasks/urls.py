@@ -79,14 +79,18 @@ class Policy:
     setting: str = "OVERLANDER_WPS_ALLOWED_HOSTS"
     resolve: Resolve = resolve
 
-    def check(self, location: str) -> httpx.URL:
+    def check(self, location: str, base: httpx.URL | None = None) -> httpx.URL:
         """Return an address that the service named, if its host is allowed; nothing is sent or resolved.
+
+        Args:
+            location: the address.
+            base: what it is relative to, if it may be relative.
 
         Raises:
             LocationRefused: it is not.
         """
         try:
-            url = httpx.URL(location)
+            url = base.join(location) if base else httpx.URL(location)
         except httpx.InvalidURL as error:
             raise LocationRefused(
                 f"The service at {self.service_url} names an address that is no URL ({error}): it is not asked. "

@@ -137,8 +137,8 @@ def compare(order: Order, described: Description, service: str, *, stored: bool)
         takes = ", ".join(f"{put.identifier}{'' if put.min_occurs else ' (optional)'}" for put in described.inputs)
         raise BadInput(
             f"The process {order.process} at {service} does not match: {'; '.join(faults)}. It takes "
-            f"{takes or 'no input'} and gives {', '.join(sorted(given)) or 'no output'}. Nothing was sent; correct "
-            "the process's profile."
+            f"{takes or 'no input'} and gives {', '.join(sorted(given)) or 'no output'}. Nothing was sent; "
+            "correct the process's profile."
         )
     if stored and False in (described.store_supported, described.status_supported):
         lacks = "store its answers" if described.store_supported is False else "say how far it is"
