@@ -129,13 +129,12 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return _listed(value)
 
-    @field_validator("wps_username")
-    @classmethod
-    def _with_password(cls, value: str | None) -> str | None:
-        if value and not os.environ.get("OVERLANDER_WPS_PASSWORD"):
-            message = "a user name needs a password: set OVERLANDER_WPS_PASSWORD"
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.wps_username and not self.wps_password:
+            message = "wps_username needs a password: set OVERLANDER_WPS_PASSWORD"
             raise ValueError(message)
-        return value
+        return self
 
     @property
     def ledger_file(self) -> Path:
@@ -154,7 +153,7 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         faults = "; ".join(
-            f"{'_'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+            f"{'_'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}".removeprefix(": ")
             for fault in error.errors(include_url=False, include_input=False)
         )
         raise BadInput(
