@@ -5,6 +5,8 @@ must be on its own host or on one that a person allowed, and must not lead to a 
 metadata that the service itself has no part in. What is checked is what is connected to: names are resolved here.
 """
 
+import contextlib
+import functools
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable
@@ -46,7 +48,9 @@ def checked(url: str, setting: str) -> str:
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Return the addresses of a host, best first."""
+    """Return the addresses of a host, best first; an address is its own."""
+    with contextlib.suppress(ValueError):
+        return [str(ipaddress.ip_address(host))]
     found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
@@ -119,7 +123,7 @@ class Policy:
             OSError: the name cannot be resolved.
         """
         found = await self.resolve(host, port)
-        own = httpx.URL(self.service_url)
+        own = self._own
         if _plain(host) == _host(own):
             return found
         places: set[Place] = {"public"}
@@ -135,11 +139,15 @@ class Policy:
 
     def is_own_origin(self, url: httpx.URL) -> bool:
         """Tell whether an address has the service's scheme, host and port, so that a password may be sent."""
-        own = httpx.URL(self.service_url)
+        own = self._own
         return (url.scheme, _host(url), _port(url)) == (own.scheme, _host(own), _port(own))
 
+    @functools.cached_property
+    def _own(self) -> httpx.URL:
+        return httpx.URL(self.service_url)
+
     def _named(self, host: str, port: int) -> bool:
-        allowed = {_host(httpx.URL(self.service_url)), *(_plain(one) for one in self.allowed)}
+        allowed = {_host(self._own), *(_plain(one) for one in self.allowed)}
         shown = f"[{host}]" if ":" in host else host
         return bool(allowed & {host, shown, f"{shown}:{port}"})
 
