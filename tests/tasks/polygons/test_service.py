@@ -1,25 +1,19 @@
-"""The WPS at its border: what each answer or silence means, what is never repeated, and where it may send us.
+"""The WPS at its border: what each answer or silence means, and what is never repeated.
 
 A scripted peer gives the answers and faults that a real service gives only now and then.
 """
 
 import asyncio
-import base64
 import gzip
-import logging
 import socket
 import tracemalloc
-from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
 
 import pytest
-from pydantic import SecretStr
 
 from tasks.errors import (
     BadInput,
     CredentialsRefused,
-    LocationRefused,
     OverlanderError,
     RefusedForNow,
     RequestRefused,
@@ -29,63 +23,27 @@ from tasks.errors import (
     UncertainError,
     UnreadableStatus,
 )
-from tasks.polygons.exchange import WpsRules, rules_of
 from tasks.polygons.jobs import InputValue, JobStatus, Order, Output, ProcessService, Remote
 from tasks.polygons.service import WpsService
-from tasks.settings import Settings
-from tests.tasks.polygons.peer import Line, Peer, a_peer
+from tests.tasks.polygons.calls import (
+    ACCEPTED,
+    BUSY,
+    HTML,
+    LOST,
+    ORDER,
+    PASSWORD,
+    RULES,
+    STARTED,
+    calling,
+    checked,
+    polled,
+    submitted,
+)
+from tests.tasks.polygons.peer import Line, Peer
 from tests.tasks.polygons.test_offer import CAPABILITIES, DESCRIPTION
 from tests.tasks.polygons.test_wps import report, response
 
-T = TypeVar("T")
-Call = Callable[[WpsService], Coroutine[Any, Any, T]]
-RULES = WpsRules(timeout_s=0.3, connect_timeout_s=2)
-ORDER = Order("WIT", (InputValue("geometry", '{"type": "FeatureCollection"}'),))
-ACCEPTED = response("<wps:ProcessAccepted>taken</wps:ProcessAccepted>", location="/outputs/1.xml")
-STARTED = Line(200, response('<wps:ProcessStarted percentCompleted="5"/>', location=None))
-HTML = b"<html><body>Oh no<br></body></html>"
-BUSY = report('<ows:Exception exceptionCode="ServerBusy">Please try later.</ows:Exception>')
-LOST = report('<ows:Exception exceptionCode="NoApplicableCode">database is locked</ows:Exception>')
-PASSWORD = "hunter2-and-more"
 DATED = {"Date": "Wed, 21 Oct 2026 07:28:00 GMT", "Retry-After": "Wed, 21 Oct 2026 07:29:30 GMT"}
-
-
-@pytest.fixture
-def peer() -> Iterator[Peer]:
-    with a_peer() as scripted:
-        yield scripted
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Peer]:
-    """Another host, as the one that WIT's status documents lie on."""
-    with a_peer("127.0.0.2") as scripted:
-        yield scripted
-
-
-def calling(peer: Peer, call: Call[T], rules: WpsRules = RULES, url: str | None = None) -> T:
-    """Make one call at a new client."""
-
-    async def made() -> T:
-        async with WpsService(url or peer.url, rules) as service:
-            return await call(service)
-
-    return asyncio.run(made())
-
-
-def submitted(peer: Peer, *lines: Line | str, rules: WpsRules = RULES) -> JobStatus:
-    peer.says(*lines)
-    return calling(peer, lambda service: service.submit(ORDER), rules)
-
-
-def polled(peer: Peer, *lines: Line | str, location: str = "", rules: WpsRules = RULES) -> JobStatus:
-    peer.says(*lines)
-    return calling(peer, lambda service: service.status(location or f"{peer.origin}/outputs/1.xml"), rules)
-
-
-def checked(peer: Peer, *lines: Line | str, order: Order = ORDER, rules: WpsRules = RULES) -> None:
-    peer.says(*lines)
-    calling(peer, lambda service: service.check([order, order]), rules)
 
 
 def test_it_is_a_process_service() -> None:
@@ -303,66 +261,6 @@ def test_outputs_came_with_the_status(peer: Peer) -> None:
     assert calling(peer, lambda service: service.results(done)) == done.outputs
 
 
-# Where it may send us
-
-
-def test_a_status_location_on_another_host_is_refused_until_it_is_allowed(peer: Peer, elsewhere: Peer) -> None:
-    location = f"{elsewhere.origin}/bucket/1.xml"
-    with pytest.raises(LocationRefused, match=r"127\.0\.0\.2 to OVERLANDER_WPS_ALLOWED_HOSTS"):
-        polled(peer, location=location)
-    assert elsewhere.asked == []
-    elsewhere.says(STARTED)
-    assert polled(peer, location=location, rules=replace(RULES, allowed_hosts=("127.0.0.2",))).percent == 5
-
-
-def test_redirects_are_followed_to_allowed_hosts_only(peer: Peer, elsewhere: Peer) -> None:
-    hop = Line(302, headers={"Location": "/outputs/2.xml"})
-    assert polled(peer, hop, STARTED).percent == 5
-    assert peer.asked[1].path == "/outputs/2.xml"
-    for refused in (f"{elsewhere.origin}/1.xml", "file:///etc/passwd", "http://169.254.169.254/latest"):
-        with pytest.raises(LocationRefused):
-            polled(peer, Line(307, headers={"Location": refused}))
-    assert elsewhere.asked == []
-
-
-def test_five_redirects_are_followed_and_six_are_not(peer: Peer) -> None:
-    hop = Line(301, headers={"Location": "/again.xml"})
-    assert polled(peer, *[hop] * 5, STARTED).percent == 5
-    with pytest.raises(LocationRefused, match="more than 5"):
-        polled(peer, *[hop] * 6)
-
-
-def test_an_allowed_name_that_leads_to_a_network_the_service_is_not_on_is_not_connected_to(peer: Peer) -> None:
-    async def resolve(host: str, port: int) -> list[str]:
-        return {"inner.test": ["10.0.0.5"], "127.0.0.1": ["127.0.0.1"]}[host]
-
-    async def poll() -> None:
-        async with WpsService(peer.url, replace(RULES, allowed_hosts=("inner.test",)), resolve) as service:
-            await service.status("http://inner.test/1.xml")
-
-    with pytest.raises(LocationRefused, match=r"10\.0\.0\.5, a private address"):
-        asyncio.run(poll())
-
-
-def test_a_password_goes_to_the_service_and_to_no_other_host(
-    peer: Peer, elsewhere: Peer, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    rules = replace(RULES, username="operator", password=SecretStr(PASSWORD), allowed_hosts=("127.0.0.2",))
-    peer.says(Line(200, ACCEPTED))
-    submitted(peer, rules=rules)
-    elsewhere.says(STARTED)
-    polled(peer, Line(302, headers={"Location": f"{elsewhere.origin}/1.xml"}), rules=rules)
-    sent = f"Basic {base64.b64encode(f'operator:{PASSWORD}'.encode()).decode()}"
-    assert [asked.headers.get("authorization") for asked in peer.asked] == [sent, sent]
-    assert "authorization" not in elsewhere.asked[0].headers
-    with pytest.raises(CredentialsRefused, match="OVERLANDER_WPS_PASSWORD") as refused:
-        submitted(peer, Line(401, HTML, "text/html"), rules=rules)
-    for text in (str(refused.value), repr(rules), caplog.text):
-        assert PASSWORD not in text
-        assert sent not in text
-
-
 # Checking
 
 
@@ -465,8 +363,3 @@ def test_the_operation_in_a_url_that_was_copied_is_dropped() -> None:
 def test_a_url_that_cannot_be_meant_is_refused(url: str) -> None:
     with pytest.raises(BadInput, match="OVERLANDER_WPS_URL"):
         WpsService(url, RULES)
-
-
-def test_the_hosts_of_the_user_and_of_the_process_are_both_allowed() -> None:
-    rules = rules_of(Settings(wps_allowed_hosts=["a.test"], wps_timeout_s=5), allowed_hosts=["b.test"])
-    assert (rules.allowed_hosts, rules.timeout_s, rules.max_body_bytes) == (("a.test", "b.test"), 5, 64 * 2**20)
