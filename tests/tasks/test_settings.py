@@ -112,9 +112,40 @@ def test_a_password_in_the_file_is_refused_though_the_environment_has_one(
     assert PASSWORD not in "".join(traceback.format_exception(refused))
 
 
-def test_a_user_name_without_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OVERLANDER_CASSANDRA_USERNAME", "operator")
-    assert "OVERLANDER_CASSANDRA_PASSWORD" in str(refusal())
+@pytest.mark.parametrize("service", ["CASSANDRA", "WPS"])
+def test_a_user_name_without_a_password_is_refused(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"OVERLANDER_{service}_USERNAME", "operator")
+    assert f"OVERLANDER_{service}_PASSWORD" in str(refusal())
+
+
+def test_the_password_of_the_wps_is_taken_from_the_environment_and_never_printed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OVERLANDER_WPS_USERNAME", "operator")
+    monkeypatch.setenv("OVERLANDER_WPS_PASSWORD", PASSWORD)
+    settings = load_settings()
+    assert settings.wps_password is not None
+    assert settings.wps_password.get_secret_value() == PASSWORD
+    assert PASSWORD not in repr(settings) + settings.model_dump_json()
+
+
+def test_the_password_of_the_wps_in_the_file_is_refused(folder: Path) -> None:
+    in_the_file(folder, f'wps_username = "operator"\nwps_password = "{PASSWORD}"\n')
+    refused = refusal()
+    assert "set OVERLANDER_WPS_PASSWORD instead" in str(refused)
+    assert PASSWORD not in "".join(traceback.format_exception(refused))
+
+
+@pytest.mark.parametrize(
+    "text", ["s3.example.org,cdn.example.org:8443", " s3.example.org , cdn.example.org:8443,"]
+)
+def test_allowed_hosts_are_separated_by_commas(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = ["s3.example.org", "cdn.example.org:8443"]
+    monkeypatch.setenv("OVERLANDER_WPS_ALLOWED_HOSTS", text)
+    assert load_settings().wps_allowed_hosts == listed
+    monkeypatch.delenv("OVERLANDER_WPS_ALLOWED_HOSTS")
+    in_the_file(folder, f"wps_allowed_hosts = {listed}\n")
+    assert load_settings().wps_allowed_hosts == listed
 
 
 @pytest.mark.parametrize(
