@@ -106,8 +106,7 @@ def open_layer(
                 f"{source.path} has no field {', '.join(unknown)}. Its fields: {', '.join(known) or 'none'}."
             )
         named = [field for field in known if condition and field.lower() in condition.lower()]
-        chosen = {} if fields is None else {"include_fields": [*fields, *named]}
-        collection = fiona.open(address, layer=name, ignore_geometry=not geometry, **chosen)
+        collection = _opened(address, name, None if fields is None else [*fields, *named], geometry=geometry)
     with collection:
         with readable(source):
             crs = chosen_crs(collection.crs, source.crs, source.path)
@@ -152,6 +151,14 @@ def readable(source: Source) -> Iterator[None]:
             f"{source.path} cannot be read as a vector file: {why}. Check that it is whole and of a format that "
             "GDAL reads, such as a zipped shapefile, GeoPackage, GeoJSON or FlatGeobuf."
         ) from error
+
+
+def _opened(address: str, layer: str, fields: list[str] | None, *, geometry: bool) -> Any:
+    chosen = {} if fields is None else {"include_fields": fields}
+    try:
+        return fiona.open(address, layer=layer, ignore_geometry=not geometry, **chosen)
+    except (FionaError, RuntimeError):  # some drivers, such as GeoJSON's, can leave nothing out
+        return fiona.open(address, layer=layer)
 
 
 def _layer_name(address: str, source: Source) -> str:

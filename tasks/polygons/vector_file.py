@@ -60,7 +60,9 @@ def _zipped(path: Path, inner: str, layer: str | None) -> str:
                     _check_whole(file, archive.getinfo(member).file_size, path)
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:  # Runtime: encrypted
         raise BadInput(f"{path} cannot be read as a zip file: {error}. Fetch or make it again.") from error
-    return f"/vsizip/{{{path}}}/{member}"  # in braces, since names may hold what GDAL takes for a border
+    # GDAL takes braces for the borders of a name, and without them the first ".zip" in it for its end
+    plain = "{" in str(path) or "}" in str(path)
+    return f"/vsizip/{path}/{member}" if plain else f"/vsizip/{{{path}}}/{member}"
 
 
 def _hidden(name: str) -> bool:
