@@ -4,18 +4,26 @@ A unit is `submitting` before its request is sent. So whatever dies in between l
 whether it arrived: that becomes `uncertain`, and is never sent again unasked.
 """
 
+import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Connection, Row, and_, func, or_, select, update
 
-from tasks.ledger.leases import end_if_over
+from tasks.errors import OverlanderError
+from tasks.ledger.leases import Lease, end_if_over, lease
 from tasks.ledger.schema import features, series, units
+from tasks.ledger.store import Ledger
 from tasks.ledger.units import AT_WORK, NOTHING_SAID, Own
 from tasks.polygons.jobs import Remote
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,26 @@ class Claim:
     taken: tuple[Claimed, ...]
     full: tuple[int, ...]
     gone: tuple[int, ...]
+
+
+@contextmanager
+def run_on(ledger: Ledger, campaign: str, words: str) -> Iterator[Lease]:
+    """Be a run on a campaign, beside others, for the length of a block; what it still has then, it lets go.
+
+    Args:
+        ledger: open longer than the block.
+        campaign: its name.
+        words: what the run does, for people, as 'overlander polygons run wetlands.zip'.
+    """
+    with lease(ledger, f"polygons {campaign} run {uuid4()}", words) as held:
+        ledger.write(end_dead_runs, lease=held)
+        try:
+            yield held
+        finally:
+            try:
+                ledger.write(partial(let_go, run=held.name), lease=held)
+            except OverlanderError as error:
+                _log.warning("What the run had could not be let go; the next run takes it over: %s", error)
 
 
 def sort_out(ledger: Connection, wanted: Sequence[int], terms: Terms) -> Sorted:

@@ -1,6 +1,6 @@
 """What the ledger keeps of units: what was sent, what was said of it, and what came of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -41,9 +41,9 @@ NOTHING_SAID: dict[str, Any] = {
 """Columns of a unit as they are before anything was heard of it."""
 
 
-def note(ledger: Connection, unit: int, **columns: Any) -> None:
-    """Set columns of a unit."""
-    ledger.execute(update(units).where(units.c.unit == unit).values(columns))
+def note(ledger: Connection, unit: int, columns: Mapping[str, Any]) -> None:
+    """Set some columns of a unit."""
+    ledger.execute(update(units).where(units.c.unit == unit).values(dict(columns)))
 
 
 def note_back(ledger: Connection, unit: int) -> None:
