@@ -11,6 +11,7 @@ what, and what to do.
     │   ├── ServiceAway
     │   ├── ServiceTimedOut
     │   ├── ThrottledError   the service asks for less
+    │   ├── RefusedForNow    a service in trouble refused a request; nothing is at work
     │   └── UnreadableStatus an answer that is no verdict
     ├── PermanentError    repeating it changes nothing                 exit 1
     │   ├── CredentialsRefused
@@ -62,6 +63,10 @@ class ThrottledError(TransientError):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class RefusedForNow(TransientError):
+    """A service in trouble refused a request before accepting it: nothing is at work; a few tries are right."""
 
 
 class UnreadableStatus(TransientError):

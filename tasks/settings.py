@@ -53,7 +53,7 @@ class CassandraSettings(BaseModel, extra="forbid"):
     @field_validator("hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return [host for part in value.split(",") if (host := part.strip())] if isinstance(value, str) else value
+        return _listed(value)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -87,8 +87,18 @@ class Settings(BaseSettings):
         default=3600, gt=0, description="A job stays accepted while no other one ends, at most."
     )
     wps_running_limit_s: float = Field(default=7200, gt=0, description="A job stays running, at most.")
-    wps_total_limit_s: float = Field(
-        default=14400, gt=0, description="From a job's acceptance to its end, at most."
+    wps_total_limit_s: float = Field(default=14400, gt=0, description="From acceptance to a job's end, at most.")
+    wps_username: str | None = Field(default=None, description="User name at the WPS; none sends none.")
+    wps_password: SecretStr | None = Field(
+        default=None, description="Password at the WPS; from the environment only."
+    )
+    wps_timeout_s: float = Field(default=60, gt=0, description="Limit of one answer of the WPS.")
+    wps_connect_timeout_s: float = Field(default=10, gt=0, description="Limit of connecting to the WPS.")
+    wps_allowed_hosts: Annotated[list[str], NoDecode] = Field(
+        default=[], description="Hosts beside its own that the WPS may name for status documents."
+    )
+    wps_max_body_bytes: int = Field(
+        default=64 * 2**20, ge=2**10, description="Largest answer of the WPS that is read, in bytes."
     )
     algorithm: str | None = Field(
         default=None, description="Algorithm as the service spells it, for example lcmap-pyccd:2017.08.18."
@@ -124,6 +134,19 @@ class Settings(BaseSettings):
         """Environment before file; no .env, no secret files."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @field_validator("wps_allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _listed(value)
+
+    @field_validator("wps_username")
+    @classmethod
+    def _with_password(cls, value: str | None) -> str | None:
+        if value and not os.environ.get("OVERLANDER_WPS_PASSWORD"):
+            message = "a user name needs a password: set OVERLANDER_WPS_PASSWORD"
+            raise ValueError(message)
+        return value
 
     @property
     def ledger_file(self) -> Path:
@@ -168,9 +191,17 @@ def state_folder() -> Path:
 
 
 def _refuse_secrets_in_file() -> None:
-    cassandra = TomlConfigSettingsSource(Settings)().get("cassandra")
-    if isinstance(cassandra, dict) and "password" in cassandra:
+    in_file = TomlConfigSettingsSource(Settings)()
+    cassandra = in_file.get("cassandra")
+    held = ["CASSANDRA"] if isinstance(cassandra, dict) and "password" in cassandra else []
+    held += ["WPS"] if "wps_password" in in_file else []
+    for service in held:
         raise BadInput(
-            f"{SETTINGS_FILE} holds a password. Take it out and set OVERLANDER_CASSANDRA_PASSWORD instead: "
+            f"{SETTINGS_FILE} holds a password. Take it out and set OVERLANDER_{service}_PASSWORD instead: "
             "files are copied, committed and mailed."
         )
+
+
+def _listed(value: object) -> object:
+    """Return the parts of a text that commas separate; anything else as it is."""
+    return [one for part in value.split(",") if (one := part.strip())] if isinstance(value, str) else value

@@ -19,6 +19,7 @@ import httpx
 from tasks.chips.grid import Chip
 from tasks.errors import BadInput, PermanentError, ServiceAway, ServiceTimedOut, UncertainError
 from tasks.settings import Settings
+from tasks.urls import checked
 
 Answer = Literal["queued", "ticketed", "present"]
 """202 the first time; 202 again, which queued nothing; 200, the upper left pixel has a result already."""
@@ -43,7 +44,7 @@ class ChangeResults:
             timeout_s: limit of reading, of writing and of waiting for a free connection.
             connect_timeout_s: limit of connecting.
         """
-        self.url = _checked(url)
+        self.url = checked(url, "OVERLANDER_SERVICE_URL").rstrip("/")
         self._client = httpx.Client(
             timeout=httpx.Timeout(timeout_s, connect=connect_timeout_s),
             headers={"Accept": "application/json"},
@@ -197,19 +198,6 @@ class Requester:
     def send(self, chip: Chip, *, refresh: bool) -> Receipt:
         """Send one request; raises as `ChangeResults.request`."""
         return self._client.request(chip, self._algorithm, refresh=refresh)
-
-
-def _checked(url: str) -> str:
-    how = "Write OVERLANDER_SERVICE_URL as http://host/prefix."
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise BadInput(f"The service's URL is no URL: {error}. {how}") from None
-    if parsed.userinfo or parsed.query:
-        raise BadInput(f"The service's URL holds a password or a query, which would be shown with errors. {how}")
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise BadInput(f"{url!r} is no URL of a service. {how}")
-    return url.rstrip("/")
 
 
 def _json(answer: httpx.Response) -> Any:
