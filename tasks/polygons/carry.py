@@ -76,7 +76,8 @@ async def follow(run: Run, job: Job) -> None:
         job.looks += 1
         run.progress.looks += 1
         try:
-            status = await run.service.status(job.status_location)
+            async with run.looking:
+                status = await run.service.status(job.status_location)
             given = await run.service.results(status) if status.remote == Remote.SUCCESSFUL else ()
         except LocationRefused as error:
             if not run.proven:

@@ -25,6 +25,7 @@ class Rules:
             whatever it is sent and never says that it is busy.
         ceiling: the pacer's upper bound. Eight, since each job of that service is a process with four workers.
         submits_at_once: requests on their way. What is on its way when a run is killed is uncertain: so, few.
+        looks_at_once: status requests on their way. A pool of many connections costs more than it brings.
         attempts: requests for one unit. Two: a failure's text seldom tells a bad polygon from a bad moment.
         on_uncertain: what becomes of a unit whose request may have arrived.
         poll_s: the first look at a job, and the measure of those after it.
@@ -44,7 +45,8 @@ class Rules:
 
     concurrency: Concurrency = None
     ceiling: int = 8
-    submits_at_once: int = 50
+    submits_at_once: int = 16
+    looks_at_once: int = 16
     attempts: int = 2
     on_uncertain: OnUncertain = "leave"
     poll_s: float = 2.0
@@ -66,6 +68,11 @@ class Rules:
         if self.concurrency is None:
             return self.ceiling
         return flood_bound() if self.concurrency == "flood" else self.concurrency
+
+    @property
+    def connections(self) -> int:
+        """Connections that the service's client should be able to open: requests on their way, and looks."""
+        return min(self.most_at_once, self.submits_at_once) + min(self.most_at_once, self.looks_at_once)
 
 
 def rules_of(settings: Settings, concurrency: Concurrency = None, no_progress_s: float | None = None) -> Rules:

@@ -124,6 +124,7 @@ class Run:
         self.order_of = order_of
         self.folder = folder
         self.pacer = JobPacer(PaceRule(ceiling=rules.most_at_once, adaptive=rules.concurrency is None))
+        self.looking = anyio.Semaphore(rules.looks_at_once)
         self.durations = Durations()
         self.proven = False
         self.submitting: set[int] = set()
