@@ -77,6 +77,17 @@ class Settings(BaseSettings):
     cassandra: CassandraSettings = CassandraSettings()
     service_url: str | None = Field(default=None, description="Base URL of the change-results service.")
     wps_url: str | None = Field(default=None, description="URL of the WPS.")
+    wps_ceiling: int = Field(default=8, ge=1, description="Jobs at the WPS at a time, unless told otherwise.")
+    wps_attempts: int = Field(default=2, ge=1, description="Requests for one polygon whose job fails.")
+    wps_on_uncertain: Literal["leave", "wait", "resend"] = Field(
+        default="leave", description="What becomes of a polygon whose request may have arrived."
+    )
+    wps_poll_s: float = Field(default=2, gt=0, description="First look at a job, and the measure of later ones.")
+    wps_accepted_limit_s: float = Field(
+        default=3600, gt=0, description="A job stays accepted while no other one ends, at most."
+    )
+    wps_running_limit_s: float = Field(default=7200, gt=0, description="A job stays running, at most.")
+    wps_total_limit_s: float = Field(default=14400, gt=0, description="From acceptance to a job's end, at most.")
     wps_username: str | None = Field(default=None, description="User name at the WPS; none sends none.")
     wps_password: SecretStr | None = Field(
         default=None, description="Password at the WPS; from the environment only."

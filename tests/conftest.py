@@ -17,6 +17,8 @@ import pytest
 from deployments import server
 from deployments.sandbox import cassandra, seed
 from deployments.sandbox import change_results as service
+from deployments.sandbox.scripted_wps import serving
+from deployments.sandbox.wps_answers import ScriptedWps
 
 ROOT = Path(__file__).parent.parent
 _KEPT = ("OVERLANDER_SANDBOX_JARS", "OVERLANDER_TESTS_SKIP_NOTHING")
@@ -102,6 +104,13 @@ def change_results_anew(change_results: str) -> str:
         client.delete("/sandbox/plan").raise_for_status()
         client.put("/sandbox/plan", json={"settings": {"short_results": True}}).raise_for_status()
     return change_results
+
+
+@pytest.fixture
+def scripted_wps() -> Iterator[ScriptedWps]:
+    """Return a scripted WPS of the test's own, without troubles until the test plans some."""
+    with serving() as served:
+        yield served
 
 
 @pytest.fixture(scope="session")

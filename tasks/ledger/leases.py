@@ -83,6 +83,22 @@ def lease(ledger: Ledger, name: str, words: str, ttl_s: float = 60) -> Iterator[
             _log.warning("The lease on %s could not be released and ends in %.0f s: %s", name, ttl_s, error)
 
 
+def end_if_over(connection: Connection, name: str) -> bool:
+    """Tell whether nobody holds the lease `name`; one whose holder is gone or out of time is ended for good.
+
+    Args:
+        connection: of `Ledger.write`: whoever held it and wakes finds, before its next write, that it lost it.
+        name: as it was claimed; a name that never was is nobody's.
+    """
+    row = connection.execute(select(leases).where(leases.c.name == name).with_for_update()).one_or_none()
+    if row is None or row.holder == _NOBODY:
+        return True
+    if database_clock(connection) < row.expires_at and not _Holder.from_json(row.holder).is_known_to_be_gone():
+        return False
+    _release(connection, name)
+    return True
+
+
 @dataclass(frozen=True)
 class _Holder:
     """A process that holds a lease."""

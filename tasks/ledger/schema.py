@@ -19,6 +19,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     false,
 )
 from sqlalchemy.types import TypeDecorator
@@ -192,4 +193,84 @@ leases = Table(
     Column("since", UTC, nullable=False),
     Column("renewed_at", Double, nullable=False),  # database's clock, seconds since 1970, as expires_at
     Column("expires_at", Double, nullable=False),
+)
+
+campaigns = Table(
+    "campaigns",
+    METADATA,
+    Column("campaign", Text, primary_key=True),
+    Column("source", Text, nullable=False),  # where its polygons came from last, for people
+    Column("identity", Text, nullable=False),  # the field that names a feature; empty: its geometry does
+    Column("created_at", UTC, nullable=False),
+    Column("last_used_at", UTC, nullable=False),
+)
+
+# One row a geometry: a feature that changed under its old key gets a second row, and one of them is current.
+features = Table(
+    "features",
+    METADATA,
+    Column("feature", Integer, primary_key=True),
+    Column("campaign", Text, nullable=False),
+    Column("key", Text, nullable=False),  # what tells it from others, see polygons.py
+    Column("fingerprint", Text, nullable=False),  # of the geometry as it is in the source, and its CRS
+    Column("current", Boolean, nullable=False),
+    Column("ordinal", Integer, nullable=False),  # record number in the source
+    Column("id", Text, nullable=False),  # what people call it
+    Column("geometry", LargeBinary),  # GeoJSON ready to be sent, zlib; none: it cannot be sent
+    Column("properties", Text),  # JSON to be sent with it; none: nothing is
+    Column("problem", Text, nullable=False),  # why it cannot be sent
+    Column("note", Text, nullable=False),  # what was done to it, as 'repaired'
+    UniqueConstraint("campaign", "key", "fingerprint"),
+)
+
+# One process at one service over one interval: each feature is a unit of each series.
+series = Table(
+    "series",
+    METADATA,
+    Column("series", Integer, primary_key=True),
+    Column("campaign", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("process", Text, nullable=False),
+    Column("process_fingerprint", Text, nullable=False),  # of its definition: another one is other work
+    Column("interval", Text, nullable=False),  # as '2010-01-01/2011-01-01'; empty: the process takes none
+    Column("used_at", UTC, nullable=False),  # when a run last began to work on it
+    UniqueConstraint("campaign", "url", "process", "process_fingerprint", "interval"),
+)
+
+# All moments are on our clock. `run` is the name of the lease of the run that has it, or had it last.
+units = Table(
+    "units",
+    METADATA,
+    Column("unit", Integer, primary_key=True),
+    Column("series", Integer, nullable=False),
+    Column("feature", Integer, nullable=False),
+    Column("own", Text, nullable=False),
+    Column("remote", Text),  # what the service said last
+    Column("message", Text, nullable=False, default=""),  # in its words
+    Column("status_location", Text),
+    Column("attempts", Integer, nullable=False, default=0),  # requests that count, the present one included
+    Column("run", Text),
+    Column("submitted_at", UTC),  # before the request was sent
+    Column("accepted_at", UTC),  # when its answer came
+    Column("started_at", UTC),  # when we first saw it running
+    Column("ended_at", UTC),  # when we first saw its end
+    Column("looked_at", UTC),  # when a status that said something new was read
+    Column("looked_again", Boolean, nullable=False, default=False),  # after it was given up
+    Column("error_class", Text, nullable=False, default=""),
+    Column("error_text", Text, nullable=False, default=""),
+    UniqueConstraint("series", "feature"),
+    Index("units_by_own", "series", "own"),
+    Index("units_at_work", "own", "run"),
+)
+
+outputs = Table(
+    "outputs",
+    METADATA,
+    Column("unit", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # in the service's order
+    Column("identifier", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("mime_type", Text),
+    Column("value", Text),  # none: too long, and in `file`
+    Column("file", Text),  # absolute path
 )

@@ -256,6 +256,18 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
     connection.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=named), rows)
 
 
+def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, and leave alone those that a unique constraint says are there already.
+
+    Args:
+        connection: of `Ledger.write`.
+        table: one of the ledger's.
+        rows: column name to value, all with the same columns; none is fine.
+    """
+    if rows:
+        connection.execute(_INSERTS[connection.dialect.name](table).on_conflict_do_nothing(), rows)
+
+
 _NETWORK_DISK = re.compile(
     r"(fuse\.)?(nfs\d?|cifs|smb\w*|afs|lustre|gpfs|beegfs\w*|sshfs|glusterfs|ceph(-fuse)?|s3fs|gcsfuse)"
 )

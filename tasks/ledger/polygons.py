@@ -1,0 +1,314 @@
+"""What the ledger keeps of a polygon campaign: its features, and what is to be done with each.
+
+A unit is one feature in one series: one process at one service over one interval. What was loaded once is never
+loaded twice, whatever has become of the projection library or the rounding since: a feature is told by its id
+and by the fingerprint of its geometry as it is in the source.
+"""
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Row, Select, func, select, update
+
+from tasks.errors import BadInput
+from tasks.ledger.schema import campaigns, features, series, units
+from tasks.ledger.store import Ledger, insert_new
+from tasks.ledger.units import Own
+
+LOT = 500
+"""Rows read or written by one statement: enough to be quick, few enough for every database's parameters."""
+
+BAD_GEOMETRY = "BadGeometry"
+"""The error class of a unit whose feature cannot be sent."""
+
+
+class SourceFeature(Protocol):
+    """A feature as the source has it, and as it would be sent."""
+
+    @property
+    def number(self) -> int:
+        """Record number in the source."""
+
+    @property
+    def id(self) -> str:
+        """What people call it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its geometry in the source, and its CRS."""
+
+    @property
+    def geometry(self) -> str | None:
+        """One line of GeoJSON; None when it cannot be sent."""
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot be sent, or nothing."""
+
+    @property
+    def note(self) -> str:
+        """What was done to it, or nothing."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One process at one service over one interval.
+
+    Attributes:
+        number: the ledger's key.
+        url: of the service, without a secret.
+        process: its name, for people.
+        process_fingerprint: of its definition.
+        interval: as '2010-01-01/2011-01-01'; empty when the process takes none.
+    """
+
+    number: int
+    url: str
+    process: str
+    process_fingerprint: str
+    interval: str
+
+
+@dataclass(frozen=True)
+class CampaignNote:
+    """What the ledger keeps of a campaign as a whole."""
+
+    name: str
+    source: str
+    identity: str
+    created_at: datetime
+    last_used_at: datetime
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What came of loading some features.
+
+    Attributes:
+        units: their units in the source's order, all series of a feature together; those of a changed feature
+            that was not accepted are left out.
+        new, same: how many features were new, or known already.
+        changed: ids of features whose geometry is another than before.
+    """
+
+    units: tuple[int, ...]
+    new: int = 0
+    same: int = 0
+    changed: tuple[str, ...] = ()
+
+
+def use_campaign(ledger: Connection, name: str, source: str, identity: str) -> CampaignNote:
+    """Write down that a run works on a campaign, and return what is kept of it.
+
+    Args:
+        ledger: of `Ledger.write`.
+        name: what people call the campaign.
+        source: where the polygons come from, for people.
+        identity: the field that names a feature; empty when none does and the geometry has to.
+
+    Raises:
+        BadInput: the campaign was begun with another identity, so that every polygon would count as new.
+    """
+    now = datetime.now(UTC)
+    values = {"source": source, "identity": identity, "created_at": now, "last_used_at": now}
+    insert_new(ledger, campaigns, [{"campaign": name} | values])
+    known = campaign_note(ledger, name)
+    if known is not None and known.identity != identity:
+        raise BadInput(
+            f"Campaign {name!r} tells its polygons by {_identity_words(known.identity)}, and this run would tell "
+            f"them by {_identity_words(identity)}: each would count as new and be sent again. Say --id-field as "
+            "before, or give the run another --campaign."
+        )
+    ledger.execute(update(campaigns).where(campaigns.c.campaign == name).values(source=source, last_used_at=now))
+    return CampaignNote(name, source, identity, known.created_at if known else now, now)
+
+
+def campaign_note(ledger: Connection, name: str) -> CampaignNote | None:
+    """Return what is kept of a campaign; None when it is unknown."""
+    row = ledger.execute(select(campaigns).where(campaigns.c.campaign == name)).one_or_none()
+    if row is None:
+        return None
+    return CampaignNote(row.campaign, row.source, row.identity, row.created_at, row.last_used_at)
+
+
+def use_series(
+    ledger: Connection, campaign: str, url: str, process: str, process_fingerprint: str, intervals: Sequence[str]
+) -> list[Series]:
+    """Write down what a run does with each feature, and return it in the order of `intervals`.
+
+    Another service, another definition of the process or another interval is other work: its units are new.
+    """
+    what = {"campaign": campaign, "url": url, "process": process, "process_fingerprint": process_fingerprint}
+    now = datetime.now(UTC)
+    insert_new(ledger, series, [what | {"interval": interval, "used_at": now} for interval in intervals])
+    same = [series.c[name] == value for name, value in what.items()]
+    of_run = (*same, series.c.interval.in_(intervals))
+    ledger.execute(update(series).where(*of_run).values(used_at=now))
+    found = {row.interval: _series(row) for row in ledger.execute(select(series).where(*of_run))}
+    return [found[interval] for interval in intervals]
+
+
+def latest_series(ledger: Connection, campaign: str) -> list[Series]:
+    """Return the series that the campaign's latest run worked on, by interval."""
+    latest = select(func.max(series.c.used_at)).where(series.c.campaign == campaign).scalar_subquery()
+    rows = select(series).where(series.c.campaign == campaign, series.c.used_at == latest)
+    return [_series(row) for row in ledger.execute(rows.order_by(series.c.interval))]
+
+
+class Loader:
+    """Loads the features of one run into the ledger, lot by lot.
+
+    Example:
+        ```python
+        loader = Loader(ledger, "wetlands", "OBJECTID", series)
+        for loaded in loader.load(read_features(source)):
+            batches.append(loaded.units)
+        ```
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        campaign: str,
+        identity: str,
+        of_series: Sequence[Series],
+        *,
+        accept_changes: bool = False,
+    ) -> None:
+        """Prepare to load; nothing is written.
+
+        Args:
+            ledger: open.
+            campaign: of `use_campaign`.
+            identity: as there.
+            of_series: of `use_series`.
+            accept_changes: whether a geometry that changed under an old id takes its place.
+        """
+        self._ledger = ledger
+        self._campaign = campaign
+        self._identity = identity
+        self._series = of_series
+        self._accept = accept_changes
+        self._alike: Counter[int] = Counter()
+
+    def load(self, found: Iterable[SourceFeature], lot: int = LOT) -> Iterable[Loaded]:
+        """Write features down, `lot` at a time, and say of each lot what became of it."""
+        reader = iter(found)
+        while some := list(islice(reader, lot)):
+            rows = [self._row(feature) for feature in some]
+            yield self._ledger.write(partial(self._write, rows=rows))
+
+    def _row(self, feature: SourceFeature) -> dict[str, Any]:
+        return {
+            "campaign": self._campaign,
+            "key": self._key(feature),
+            "fingerprint": feature.fingerprint,
+            "current": True,
+            "ordinal": feature.number,
+            "id": feature.id,
+            "geometry": None if feature.geometry is None else zlib.compress(feature.geometry.encode()),
+            "problem": feature.problem,
+            "note": feature.note,
+        }
+
+    def _key(self, feature: SourceFeature) -> str:
+        """Return what tells a feature from others: its id, else its geometry and which of equal ones it is."""
+        if self._identity:
+            return feature.id
+        short = int(feature.fingerprint[:16], 16)
+        self._alike[short] += 1
+        return f"{feature.fingerprint} {self._alike[short]}"
+
+    def _write(self, ledger: Connection, rows: list[dict[str, Any]]) -> Loaded:
+        known = self._known(ledger, rows)
+        current = {row.key: row for row in known if row.current}
+        by_print = {(row.key, row.fingerprint): row for row in known}
+        changed = [
+            row for row in rows if row["key"] in current and current[row["key"]].fingerprint != row["fingerprint"]
+        ]
+        if self._accept:
+            _replace(ledger, [current[row["key"]].feature for row in changed], changed, by_print)
+        left = set() if self._accept else {row["key"] for row in changed}
+        insert_new(ledger, features, [row for row in rows if row["key"] not in left])
+        for row in rows:
+            if (old := by_print.get((row["key"], row["fingerprint"]))) is not None:
+                self._bring_up_to_date(ledger, old, row)
+        kept = [row for row in rows if row["key"] not in left]
+        new = sum(row["key"] not in current for row in rows)
+        return Loaded(
+            units=self._units(ledger, kept),
+            new=new,
+            same=len(rows) - new - len(changed),
+            changed=tuple(row["id"] for row in changed),
+        )
+
+    def _known(self, ledger: Connection, rows: Sequence[dict[str, Any]]) -> Sequence[Row[Any]]:
+        return ledger.execute(_of_keys(self._campaign, [row["key"] for row in rows])).all()
+
+    def _bring_up_to_date(self, ledger: Connection, old: Row[Any], row: dict[str, Any]) -> None:
+        """Take over where a known feature stands in the source, and how it can be sent where it could not."""
+        fresh = {name: row[name] for name in ("ordinal", "id") if row[name] != getattr(old, name)}
+        mended = old.problem and not row["problem"]
+        if mended:
+            fresh |= {name: row[name] for name in ("geometry", "problem", "note")}
+        if fresh:
+            ledger.execute(update(features).where(features.c.feature == old.feature).values(fresh))
+        if mended:
+            never_sent = (units.c.feature == old.feature, units.c.error_class == BAD_GEOMETRY)
+            ledger.execute(
+                update(units).where(*never_sent).values(own=Own.PENDING.value, error_class="", error_text="")
+            )
+
+    def _units(self, ledger: Connection, rows: Sequence[dict[str, Any]]) -> tuple[int, ...]:
+        keys = [row["key"] for row in rows]
+        found = {row.key: row for row in ledger.execute(_of_keys(self._campaign, keys)) if row.current}
+        insert_new(ledger, units, [_unit(found[key], one.number) for key in keys for one in self._series])
+        wanted = [one.number for one in self._series]
+        numbers = [found[key].feature for key in keys]
+        pairs = select(units.c.unit, units.c.feature, units.c.series).where(
+            units.c.series.in_(wanted), units.c.feature.in_(numbers)
+        )
+        of_pair = {(row.feature, row.series): row.unit for row in ledger.execute(pairs)}
+        return tuple(of_pair[number, one] for number in numbers for one in wanted)
+
+
+def _replace(
+    ledger: Connection,
+    old: list[int],
+    changed: list[dict[str, Any]],
+    by_print: dict[tuple[str, str], Row[Any]],
+) -> None:
+    """Make the changed features' new rows the current ones; some may have been that before."""
+    ledger.execute(update(features).where(features.c.feature.in_(old)).values(current=False))
+    again = [by_print[pair].feature for row in changed if (pair := (row["key"], row["fingerprint"])) in by_print]
+    ledger.execute(update(features).where(features.c.feature.in_(again)).values(current=True))
+
+
+def _of_keys(campaign: str, keys: Sequence[str]) -> Select[Any]:
+    named = ("feature", "key", "fingerprint", "current", "ordinal", "id", "problem")
+    columns = [features.c[name] for name in named]
+    return select(*columns).where(features.c.campaign == campaign, features.c.key.in_(keys))
+
+
+def _unit(feature: Row[Any], series_number: int) -> dict[str, Any]:
+    return {
+        "series": series_number,
+        "feature": feature.feature,
+        "own": (Own.FAILED if feature.problem else Own.PENDING).value,
+        "error_class": BAD_GEOMETRY if feature.problem else "",
+        "error_text": feature.problem,
+    }
+
+
+def _series(row: Row[Any]) -> Series:
+    return Series(row.series, row.url, row.process, row.process_fingerprint, row.interval)
+
+
+def _identity_words(identity: str) -> str:
+    return f"their field {identity}" if identity else "their geometry"
