@@ -56,12 +56,12 @@ def _equal_area(lon_lat: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _fault(shape: shapely.Geometry) -> str:
-    """Return GEOS's words with their place as `lon, lat`: `self-intersection at 142.81, -25.02`."""
+    """Return GEOS's words with their place as `lon, lat`: `self-intersection at 142.810086, -25.016788`."""
     said = shapely.validation.explain_validity(shape)
     found = _EXPLANATION.fullmatch(said)
     if not found:
         return str(said).lower()
-    return f"{found['what'].lower()} at {float(found['x']):.7g}, {float(found['y']):.7g}"
+    return f"{found['what'].lower()} at {float(found['x']):.6f}, {float(found['y']):.6f}"
 
 
 def _polygonal(shape: shapely.Geometry) -> shapely.Geometry:

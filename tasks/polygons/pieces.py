@@ -145,7 +145,8 @@ def _piece(kind: str, polygons: list[_Polygon], crs_text: str, *, repair: bool) 
         ]
         if kept:
             piece.sizes, piece.points = _arrays(kept)
-            notes.append(f"repaired: {len(short)} rings of fewer than {_RING_POINTS} points left out")
+            rings = "1 ring" if len(short) == 1 else f"{len(short)} rings"
+            notes.append(f"repaired: {rings} of fewer than {_RING_POINTS} points left out")
             return piece
     piece.problem = f"a ring has {len(short[0])} points, and {_RING_POINTS} are the fewest of an area"
     return piece

@@ -61,7 +61,7 @@ def test_a_zip_with_two_shapefiles_names_both_and_takes_either_spelling(tmp_path
 def test_of_several_layers_one_must_be_named(tmp_path: Path) -> None:
     path = write(tmp_path / "w.gpkg", squares(2), layer="swamps")
     write(path, squares(3), layer="lakes")
-    with pytest.raises(BadInput, match="2 layers.*--layer: swamps, lakes"):
+    with pytest.raises(BadInput, match=r"2 layers.*--layer: swamps, lakes"):
         read(path)
     assert len(read(path, layer="lakes")) == 3
     with pytest.raises(BadInput, match=r"no layer rivers\. It has: swamps, lakes"):
@@ -76,7 +76,7 @@ def test_a_table_without_geometries_beside_the_polygons_does_not_ask_for_a_layer
 
 def test_a_file_without_crs_is_refused_unless_one_is_given(tmp_path: Path) -> None:
     path = write(tmp_path / "w.shp", squares(1), crs=None)
-    with pytest.raises(BadInput, match="does not name its coordinate reference system.*--crs EPSG:3577"):
+    with pytest.raises(BadInput, match=r"does not name its coordinate reference system.*--crs EPSG:3577"):
         read(path)
     with_crs = write(tmp_path / "c.shp", squares(1))
     assert read(path, crs="EPSG:3577") == read(with_crs)

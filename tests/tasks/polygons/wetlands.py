@@ -20,6 +20,9 @@ X, Y = 1_400_000.0, -2_400_000.0
 FIELDS = {"OBJECTID": "int", "Shape_Leng": "float", "NAME": "str:40"}
 DRIVERS = {".shp": "ESRI Shapefile", ".gpkg": "GPKG", ".geojson": "GeoJSON", ".fgb": "FlatGeobuf"}
 
+EVERY = Selection()
+AS_IT_IS = Preparation()
+
 Record = tuple[dict[str, Any] | None, dict[str, Any]]
 
 
@@ -86,8 +89,8 @@ def zipped(path: Path, *shapefiles: Path) -> Path:
 
 def read(
     path: Path | str,
-    selection: Selection = Selection(),
-    preparation: Preparation = Preparation(),
+    selection: Selection = EVERY,
+    preparation: Preparation = AS_IT_IS,
     *,
     crs: str | None = None,
     layer: str | None = None,
