@@ -13,7 +13,7 @@ import pytest
 import shapely
 
 from deployments import supervise
-from deployments.sandbox import pywps
+from deployments.sandbox import pywps, world
 from deployments.sandbox.scripted_wps import serving
 from deployments.sandbox.wps_answers import ScriptedWps
 from deployments.sandbox.wps_orders import geometry_hash
@@ -215,6 +215,18 @@ def test_started_again_it_has_its_port_its_plan_and_its_documents(
     found = supervise.running(narrow_folder)
     assert found is not None
     assert "Traceback" not in found.log.read_text()
+
+
+def test_the_wps_can_be_had_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERLANDER_STATE_FOLDER", str(tmp_path))
+    try:
+        started = world.wps_up(report=print)
+        assert started.executions.is_relative_to(tmp_path)
+        status = world.status()
+        assert (status["wps_url"], status["cassandra"], status["service_url"]) == (started.url, None, None)
+    finally:
+        assert world.down() is True
+    assert world.wps() is None
 
 
 # The scripted WPS beside it
