@@ -15,7 +15,7 @@ import platformdirs
 import pytest
 
 from deployments import server
-from deployments.sandbox import cassandra, seed
+from deployments.sandbox import cassandra, pywps, seed
 from deployments.sandbox import change_results as service
 from deployments.sandbox.scripted_wps import serving
 from deployments.sandbox.wps_answers import ScriptedWps
@@ -104,6 +104,30 @@ def change_results_anew(change_results: str) -> str:
         client.delete("/sandbox/plan").raise_for_status()
         client.put("/sandbox/plan", json={"settings": {"short_results": True}}).raise_for_status()
     return change_results
+
+
+@pytest.fixture(scope="session")
+def wps_sandbox(own_state_folder: Path) -> Iterator[pywps.Wps]:
+    """Return the session's real PyWPS, in the sandbox's folder.
+
+    Its plan is as the test before has left it, see `wps_sandbox_anew`; what was begun is never forgotten, so
+    every test counts its own geometries.
+    """
+    _need("pywps", "gunicorn")
+    folder = own_state_folder / "sandbox" / "wps"
+    try:
+        yield pywps.up(folder, report=print)
+    finally:
+        pywps.down(folder)
+
+
+@pytest.fixture
+def wps_sandbox_anew(wps_sandbox: pywps.Wps) -> pywps.Wps:
+    """Return the session's real PyWPS without troubles, its jobs as short as can be."""
+    with httpx.Client(base_url=wps_sandbox.sandbox_url, trust_env=False, timeout=30) as client:
+        client.delete("/plan").raise_for_status()
+        client.put("/plan", json={"duration_s": 0}).raise_for_status()
+    return wps_sandbox
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The sandbox as a whole, under the user's state folder.
 
-A real Cassandra with a seeded corner of a tile, and a change-results service that writes into it.
+A real Cassandra with a seeded corner of a tile, a change-results service that writes into it, and a real WPS with
+processes that make their results up.
 """
 
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments import server
-from deployments.sandbox import cassandra, change_results, seed
+from deployments.sandbox import cassandra, change_results, pywps, seed
 from deployments.sandbox.cassandra import Node
 from tasks.chips.grid import Chip
 from tasks.settings import state_folder
@@ -36,7 +37,8 @@ def up(*, report: Callable[[str], None], fresh: bool = False) -> Node:
 
     Args:
         report: is told each step in a line, before it begins.
-        fresh: start again from nothing: wipes the table, the service's queue and the sandbox's own ledger.
+        fresh: start again from nothing: wipes the table, the service's queue, the WPS's jobs and the sandbox's
+            own ledger.
 
     Raises:
         PartMissing: Java, the jars or memory; says what to do.
@@ -56,23 +58,44 @@ def up(*, report: Callable[[str], None], fresh: bool = False) -> Node:
     seed.enable(started)
     service_url = change_results.up(_service_folder(), started, report=report, fresh=fresh)
     _queue_seeded(service_url)
+    wps_up(report=report, fresh=fresh)
     return started
 
 
+def wps_up(*, report: Callable[[str], None], fresh: bool = False) -> pywps.Wps:
+    """Start the sandbox's WPS alone, all that a campaign of polygons needs, and return where it is.
+
+    Args:
+        report: is told that it is being started, before it is.
+        fresh: forget its jobs, results and plan first.
+
+    Raises:
+        PartMissing: PyWPS or gunicorn; says what to do.
+        ServiceAway: it did not answer in time.
+    """
+    return pywps.up(_wps_folder(), report=report, fresh=fresh)
+
+
 def down() -> bool:
-    """Stop the sandbox; return whether it ran. What it holds stays for the next `up`."""
-    service_ran = change_results.down(_service_folder())
-    return cassandra.down(_folder() / "cassandra") or service_ran
+    """Stop the sandbox; return whether any of it ran. What it holds stays for the next `up`."""
+    ran = [
+        pywps.down(_wps_folder()),
+        change_results.down(_service_folder()),
+        cassandra.down(_folder() / "cassandra"),
+    ]
+    return any(ran)
 
 
 def status() -> dict[str, Any]:
     """Return where each part of the sandbox is, None for a part that does not run; JSON values only."""
     running = node()
+    running_wps = wps()
     running_server = server.status()
     return {
         "cassandra": {**asdict(running), "hosts": list(running.hosts)} if running else None,
         "service_url": service_url(),
-        "wps_url": None,
+        "wps_url": running_wps.url if running_wps else None,
+        "wps_executions": str(running_wps.executions) if running_wps else None,
         "prefect_api_url": running_server.api_url if running_server else None,
     }
 
@@ -90,6 +113,11 @@ def ledger_file() -> Path:
 def service_url() -> str | None:
     """Return the base URL of the sandbox's change-results service, None when it is not up."""
     return change_results.status(_service_folder())
+
+
+def wps() -> pywps.Wps | None:
+    """Return where the sandbox's WPS is, None when it is not up."""
+    return pywps.status(_wps_folder())
 
 
 def renew_one() -> bool:
@@ -162,6 +190,10 @@ def jars_folder() -> Path:
 
 def _service_folder() -> Path:
     return _folder() / "change-results"
+
+
+def _wps_folder() -> Path:
+    return _folder() / "wps"
 
 
 def _folder() -> Path:

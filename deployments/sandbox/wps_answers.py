@@ -13,6 +13,7 @@ from deployments.sandbox.wps_orders import Asked, NoRequest, read_execute
 from deployments.sandbox.wps_plan import Plan, Trouble
 
 _PROCESSES = {process.identifier: process for process in wps_documents.PROCESSES}
+_STORED = "application/xml; charset=utf-8"  # as a server of files says it
 _BUSY = "Maximum number of processes in queue reached. Please try later."
 _PAGE = b"<html>\r\n<head><title>%d</title></head>\r\n<body><center><h1>%d</h1></center></body>\r\n</html>\r\n"
 
@@ -65,7 +66,7 @@ class ScriptedWps:
         if request.query.get("service", "").lower() != "wps":
             return _refused("MissingParameterValue", "service", "service")
         if asked == "getcapabilities":
-            return Reply(body=wps_documents.capabilities(self.url))
+            return Reply(body=wps_documents.capabilities(self.url), content_type="text/xml")
         if asked == "describeprocess":
             wanted = [name for name in request.query.get("identifier", "").split(",") if name]
             if not wanted:
@@ -74,7 +75,8 @@ class ScriptedWps:
                 return _refused("InvalidParameterValue", f"Unknown process {unknown[0]}", "identifier")
             everything = any(name.lower() == "all" for name in wanted)
             names = list(_PROCESSES) if everything else wanted
-            return Reply(body=wps_documents.descriptions([_PROCESSES[name] for name in names]))
+            described = wps_documents.descriptions([_PROCESSES[name] for name in names])
+            return Reply(body=described, content_type="text/xml")
         return _refused("OperationNotSupported", f"Unknown request {asked}", asked)
 
     def _execute(self, body: bytes) -> Reply:
@@ -130,9 +132,8 @@ class ScriptedWps:
         told = self._told(job, moment, second if second is not None else self._location(job))
         if trouble is None and job.end_seen_at is None and job.ends_at <= moment:
             job.end_seen_at = moment
-        return _troubled(
-            trouble, Reply(body=wps_documents.execute_response(told, self.url), content_type="text/xml")
-        )
+        document = wps_documents.execute_response(told, self.url)
+        return _troubled(trouble, Reply(body=document, content_type=_STORED))
 
     def _told(self, job: Job, moment: float, location: str | None) -> Told:
         traits, process = job.traits, job.asked.process

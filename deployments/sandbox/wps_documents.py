@@ -14,8 +14,8 @@ from xml.sax.saxutils import escape, quoteattr
 WPS = "http://www.opengis.net/wps/1.0.0"
 OWS = "http://www.opengis.net/ows/1.1"
 XLINK = "http://www.w3.org/1999/xlink"
-XML = "text/xml; charset=utf-8"
 GEOJSON = "application/vnd.geo+json"
+GEOJSON_SCHEMA = "http://geojson.org/geojson-spec.html#geojson"
 CATALOG = "application/vnd.terriajs.catalog-member+json"
 
 Prefix = Literal["wps", "ns", "ns0", "none", "mixed"]
@@ -127,7 +127,8 @@ def capabilities(service_url: str) -> bytes:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f'<wps:Capabilities service="WPS" version="1.0.0" xml:lang="en-US" xmlns:xlink="{XLINK}" '
-        f'xmlns:wps="{WPS}" xmlns:ows="{OWS}" updateSequence="1">\n'
+        f'xmlns:wps="{WPS}" xmlns:ows="{OWS}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
+        f'xsi:schemaLocation="{WPS} ../wpsGetCapabilities_response.xsd" updateSequence="1">\n'
         "<ows:ServiceIdentification><ows:Title>Sandbox</ows:Title>"
         "<ows:ServiceType>WPS</ows:ServiceType><ows:ServiceTypeVersion>1.0.0</ows:ServiceTypeVersion>"
         "</ows:ServiceIdentification>\n"
@@ -154,7 +155,7 @@ def descriptions(processes: Sequence[Described]) -> bytes:
 def _description(process: Described) -> str:
     inputs = "".join(
         f'<Input minOccurs="1" maxOccurs="1">{_titles(name)}<ComplexData maximumMegabytes="1">'
-        f"{_formats(GEOJSON)}</ComplexData></Input>\n"
+        f"{_formats(GEOJSON, GEOJSON_SCHEMA)}</ComplexData></Input>\n"
         for name in process.inputs
     )
     literal = (
@@ -173,8 +174,9 @@ def _description(process: Described) -> str:
     )
 
 
-def _formats(mime_type: str) -> str:
-    one = f"<Format><MimeType>{mime_type}</MimeType></Format>"
+def _formats(mime_type: str, schema: str = "") -> str:
+    named = f"<Schema>{schema}</Schema>" if schema else ""
+    one = f"<Format><MimeType>{mime_type}</MimeType>{named}</Format>"
     return f"<Default>{one}</Default><Supported>{one}</Supported>"
 
 

@@ -1,4 +1,4 @@
-"""`overlander sandbox`: a real Cassandra with a seeded tile, to try things on."""
+"""`overlander sandbox`: a real Cassandra with a seeded tile and a real WPS, to try things on."""
 
 from typing import Annotated
 
@@ -7,18 +7,24 @@ import typer
 from flows.cli import options
 from flows.cli.console import give, say, show_facts
 
-app = typer.Typer(help="A real Cassandra with a seeded tile, on this machine.", no_args_is_help=True)
+app = typer.Typer(
+    help="A real Cassandra with a seeded tile and a real WPS, on this machine.", no_args_is_help=True
+)
 
 
 @app.command()
 def up(
     fresh: Annotated[bool, typer.Option("--fresh", help="Drop what the sandbox holds and seed it anew.")] = False,
+    wps_only: Annotated[bool, typer.Option("--wps-only", help="The WPS alone, without downloads.")] = False,
     json: options.Json = False,
 ) -> None:
     """Start the sandbox, or find it up. The first time downloads about 66 MB of jars."""
     from deployments.sandbox import world
 
-    world.up(report=say, fresh=fresh)
+    if wps_only:
+        world.wps_up(report=say, fresh=fresh)
+    else:
+        world.up(report=say, fresh=fresh)
     _show(json)
 
 
@@ -43,8 +49,10 @@ def _show(json: bool) -> None:
     if json:
         give(found)
         return
-    cassandra = found["cassandra"]
-    if cassandra is None:
+    cassandra = found["cassandra"] or {}
+    if not cassandra and not found["service_url"] and not found["wps_url"]:
         say("The sandbox is not up. Start it with `overlander sandbox up`.")
         return
-    show_facts("Sandbox", cassandra | {name: url for name, url in found.items() if name != "cassandra" and url})
+    show_facts(
+        "Sandbox", cassandra | {name: value for name, value in found.items() if name != "cassandra" and value}
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deployments.sandbox import cassandra, change_results, seed, world
+from deployments.sandbox import cassandra, change_results, pywps, seed, world
 from deployments.sandbox.cassandra import Node
 from deployments.sandbox.seed import ALGORITHM, SeededChip
 from tasks.chips.grid import Chip
@@ -17,16 +17,18 @@ TROUBLED = Chip(-1785585, 2834805)
 
 @pytest.fixture(scope="module")
 def sandbox(seeded_node: Node, cassandra_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """Return the session's Cassandra as a sandbox that has just come up, with a service of its own."""
-    folder = tmp_path_factory.mktemp("change-results")
+    """Return the session's Cassandra as a sandbox that has just come up, with services of its own."""
+    folder, wps_folder = (tmp_path_factory.mktemp(name) for name in ("change-results", "wps"))
     complete = world.seeded("complete")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(world.JARS_VARIABLE, str(cassandra_jars))
         patch.setattr(world, "_service_folder", lambda: folder)
+        patch.setattr(world, "_wps_folder", lambda: wps_folder)
         try:
             yield world.up(report=print)
         finally:
             change_results.down(folder)
+            pywps.down(wps_folder)
             with cassandra.session(seeded_node) as connected:
                 place = (complete.chip_x, complete.chip_y, ALGORITHM)
                 seed.request_again(connected, *place, complete.requested)
@@ -86,3 +88,11 @@ def test_troubles_are_given_once_beside_those_that_were_there(service_url: str) 
 
     plan = change_results.tell(service_url, "/sandbox/plan")
     assert plan["troubles"] == {**there, f"{TROUBLED.x},{TROUBLED.y}": given[TROUBLED]}
+
+
+def test_the_status_names_the_wps_and_where_it_writes_what_is_begun(service_url: str) -> None:
+    running = world.wps()
+    assert running is not None
+    status = world.status()
+    assert status["service_url"] == service_url
+    assert (status["wps_url"], status["wps_executions"]) == (running.url, str(running.executions))

@@ -180,7 +180,7 @@ def test_sandbox_status_tells_other_programs_where_it_is(desk: Desk, seeded_node
     ran = desk.run("sandbox", "status", "--json")
 
     found = json.loads(ran.out)
-    assert set(found) == {"cassandra", "service_url", "wps_url", "prefect_api_url"}
+    assert set(found) == {"cassandra", "service_url", "wps_url", "wps_executions", "prefect_api_url"}
     assert found["cassandra"] == {
         "hosts": ["127.0.0.1"],
         "port": seeded_node.port,
