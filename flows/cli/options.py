@@ -97,6 +97,26 @@ def settle(
     return f"No Cassandra is set: using the sandbox at {', '.join(node.hosts)} port {node.port}."
 
 
+def settle_wps(*, ledger: Path | None = None, url: str | None = None) -> str | None:
+    """Turn the flags of a polygon campaign into `OVERLANDER_*` variables, and fall back on the sandbox's WPS.
+
+    Returns:
+        A sentence that names the sandbox when it is used.
+    """
+    from deployments.sandbox import world
+    from tasks.settings import load_settings
+
+    _set("OVERLANDER_LEDGER", ledger)
+    _set("OVERLANDER_WPS_URL", url)
+    settings = load_settings()
+    if settings.wps_url is not None or (found := world.wps_url()) is None:
+        return None
+    _set("OVERLANDER_WPS_URL", found)
+    if settings.ledger is None:
+        _set("OVERLANDER_LEDGER", world.ledger_file())
+    return f"No WPS is set: using the sandbox's at {found}."
+
+
 def use_sandbox(node: "Node") -> None:
     """Point this process and its children at the sandbox, its algorithm and its ledger where none are set."""
     from deployments.sandbox import world

@@ -5,15 +5,12 @@ its own outcome; a retry of the row does only what is left of it. So the declare
 more: Prefect cannot interrupt a thread that waits for a socket.
 """
 
-import logging
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.tasks import Task, exponential_backoff
+from prefect.tasks import exponential_backoff
 
 from tasks.chips import export as export_stage
 from tasks.chips import request as request_stage
@@ -26,7 +23,7 @@ from tasks.chips.heal import Step
 from tasks.chips.request import Requested
 from tasks.chips.settle import Settled
 from tasks.chips.survey import Surveyed
-from tasks.errors import TransientError
+from tasks.retries import is_transient
 
 ROW_TIMEOUT_S = 1800
 """Fifty chips at the Cassandra client's limit of 30 s, one after the other, and some rest."""
@@ -34,20 +31,6 @@ ROW_TIMEOUT_S = 1800
 
 TIME_BOX_S = 600
 """A round of settling is over after ten minutes, whatever is out; the next one goes on."""
-
-
-def is_transient(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Retry what may succeed later, and nothing else."""
-    del task, task_run
-    return isinstance(state.result(raise_on_failure=False), TransientError)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Drop Prefect's warning, once a task run, of what this module's docstring says already."""
-    return "is running in a worker thread" not in str(record.msg)
-
-
-logging.getLogger("prefect.task_runs").addFilter(_is_news)
 
 
 @task(

@@ -156,6 +156,11 @@ class Dispatcher:
             self._portal.start_task_soon(self._stop)
 
     @property
+    def is_over(self) -> bool:
+        """Whether nothing more is sent or followed: it was stopped, failed, or sent all that it may."""
+        return self._run.stopping.is_set()
+
+    @property
     def progress(self) -> Progress:
         """How far the run is."""
         return replace(self._run.progress, in_flight=self._run.pacer.outstanding, limit=self._run.pacer.limit)

@@ -2,6 +2,7 @@
 
 import resource
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from tasks.settings import Settings
@@ -27,6 +28,7 @@ class Rules:
         submits_at_once: requests on their way. What is on its way when a run is killed is uncertain: so, few.
         looks_at_once: status requests on their way. A pool of many connections costs more than it brings.
         attempts: requests for one unit. Two: a failure's text seldom tells a bad polygon from a bad moment.
+        max_requests: the run sends at most so many, repeated ones too; None is no limit.
         on_uncertain: what becomes of a unit whose request may have arrived.
         poll_s: the first look at a job, and the measure of those after it.
         poll_longest_s: between two looks; then the end of the longest job is seen within a minute.
@@ -48,6 +50,7 @@ class Rules:
     submits_at_once: int = 16
     looks_at_once: int = 16
     attempts: int = 2
+    max_requests: int | None = None
     on_uncertain: OnUncertain = "leave"
     poll_s: float = 2.0
     poll_longest_s: float = 60.0
@@ -88,6 +91,13 @@ def rules_of(settings: Settings, concurrency: Concurrency = None, no_progress_s:
         total_limit_s=settings.wps_total_limit_s,
         no_progress_s=no_progress_s,
     )
+
+
+def sendable_before(rules: Rules) -> datetime | None:
+    """Return before when an uncertain unit must have been sent to be sent again now; None: none is."""
+    now = datetime.now(UTC)
+    by_policy = {"leave": None, "wait": now - timedelta(seconds=rules.total_limit_s), "resend": now}
+    return by_policy[rules.on_uncertain]
 
 
 def flood_bound() -> int:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tasks.polygons.jobs import Order, ProcessService, Remote
 from tasks.polygons.journal import Journal
 from tasks.polygons.pacing import JobPacer, PaceRule
 from tasks.polygons.polling import Durations
-from tasks.polygons.rules import Rules
+from tasks.polygons.rules import Rules, sendable_before
 
 
 @dataclass
@@ -92,6 +92,7 @@ class Run:
     Attributes:
         proven: whether a status of any job of the campaign was ever read; until then one unit goes alone.
         fault: why the run ends before its time; None while it goes well.
+        requests_left: how many it may still send; None is no limit.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Run:
         self.looking = anyio.Semaphore(rules.looks_at_once)
         self.durations = Durations()
         self.proven = False
+        self.requests_left = rules.max_requests
         self.submitting: set[int] = set()
         self.followed: dict[int, Job] = {}
         self.last_end = time.monotonic()
@@ -143,12 +145,7 @@ class Run:
 
     def terms(self) -> Terms:
         """Return on which terms the run takes units now."""
-        since = {
-            "leave": None,
-            "wait": datetime.now(UTC) - timedelta(seconds=self.rules.total_limit_s),
-            "resend": datetime.now(UTC),
-        }
-        return Terms(self.name, self.rules.attempts, since[self.rules.on_uncertain])
+        return Terms(self.name, self.rules.attempts, sendable_before(self.rules))
 
     def settle(self, unit: int, own: Own) -> None:
         """Count a unit on which this run does no more, now that the ledger says so."""
@@ -161,6 +158,11 @@ class Run:
         """Have a unit sent again, now that the ledger says so."""
         self._again(unit)
         self.wake()
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it has sent all that it may and nothing of that is out any more."""
+        return self.requests_left == 0 and not self.submitting and not self.followed
 
     def wake(self) -> None:
         """Tell whoever waits for a change that there is one."""

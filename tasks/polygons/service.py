@@ -68,7 +68,7 @@ class WpsService:
         Raises:
             BadInput: the URL is none, or holds a password or a query.
         """
-        self.url = checked(_without_operation(url), "OVERLANDER_WPS_URL")
+        self.url = wps_address(url)
         self._rules = rules
         self._policy = Policy(self.url, rules.allowed_hosts, resolve=resolve)
         self._exchange = Exchange(rules, self._policy)
@@ -296,6 +296,15 @@ async def _read(body: bytes) -> JobStatus | wps.ExceptionReport:
     if len(body) > _PARSED_ASIDE_BYTES:
         return await anyio.to_thread.run_sync(wps.read_answer, body)
     return wps.read_answer(body)
+
+
+def wps_address(url: str) -> str:
+    """Return a WPS's address as its own URL: without an operation after a question mark.
+
+    Raises:
+        BadInput: the URL is none, or holds a password or a query.
+    """
+    return checked(_without_operation(url), "OVERLANDER_WPS_URL")
 
 
 def _without_operation(url: str) -> str:

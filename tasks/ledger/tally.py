@@ -1,0 +1,76 @@
+"""What is left of a polygon campaign, and what went wrong in it: questions over all units of some series."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, desc, false, func, or_, select
+
+from tasks.ledger.schema import features, units
+from tasks.ledger.units import AT_WORK, Own
+
+_MOST_REASONS = 50
+_WITH_REASONS = (Own.FAILED.value, Own.GIVEN_UP.value, Own.UNCERTAIN.value)
+_WORTH_A_LOOK: ColumnElement[bool] = and_(units.c.own == Own.GIVEN_UP.value, units.c.looked_again == false())
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A reason why units are not done.
+
+    Attributes:
+        error_class, text: what went wrong.
+        units: how many came to it.
+        example: the id of one of their polygons.
+    """
+
+    error_class: str
+    text: str
+    units: int
+    example: str
+
+
+def reasons(ledger: Connection, series_numbers: Iterable[int]) -> tuple[Reason, ...]:
+    """Return why units of some series are not done, the most frequent reasons first."""
+    number = func.count()
+    query = (
+        select(
+            units.c.error_class, units.c.error_text, number.label("number"), func.min(features.c.id).label("id")
+        )
+        .join(features, features.c.feature == units.c.feature)
+        .where(units.c.series.in_(list(series_numbers)), features.c.current, units.c.own.in_(_WITH_REASONS))
+        .group_by(units.c.error_class, units.c.error_text)
+        .order_by(desc(number), units.c.error_class, units.c.error_text)
+        .limit(_MOST_REASONS)
+    )
+    return tuple(Reason(row.error_class, row.error_text, row.number, row.id) for row in ledger.execute(query))
+
+
+def not_looked_again(ledger: Connection, series_numbers: Iterable[int]) -> int:
+    """Return how many units were given up and have not been looked at once more since."""
+    query = _of(select(func.count()).select_from(units), series_numbers).where(_WORTH_A_LOOK)
+    return int(ledger.execute(query).scalar_one())
+
+
+def open_units(
+    ledger: Connection, series_numbers: Iterable[int], uncertain_before: datetime | None = None
+) -> list[int]:
+    """Return the units on which a run can do something now, in the source's order.
+
+    Args:
+        ledger: to read.
+        series_numbers: of which series.
+        uncertain_before: uncertain units that were sent before this may be sent again; None: none may.
+    """
+    workable = [units.c.own.in_([Own.PENDING.value, *AT_WORK]), _WORTH_A_LOOK]
+    if uncertain_before is not None:
+        workable.append(and_(units.c.own == Own.UNCERTAIN.value, units.c.submitted_at <= uncertain_before))
+    query = _of(select(units.c.unit), series_numbers).where(or_(*workable))
+    return list(ledger.execute(query.order_by(features.c.ordinal, features.c.feature, units.c.series)).scalars())
+
+
+def _of(query: Select[Any], series_numbers: Iterable[int]) -> Select[Any]:
+    return query.join(features, features.c.feature == units.c.feature).where(
+        units.c.series.in_(list(series_numbers)), features.c.current
+    )

@@ -1,0 +1,114 @@
+"""Report: where a polygon campaign stands, by the ledger alone, and what a person can do about the rest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from tasks.ledger.tally import Reason, not_looked_again, reasons
+from tasks.ledger.units import Counts, Own, counts
+from tasks.polygons.load import Read
+from tasks.polygons.rules import OnUncertain
+
+_LEFT = (Own.PENDING, Own.SUBMITTING, Own.IN_FLIGHT)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a campaign stands.
+
+    Attributes:
+        counts: units by own and by remote status.
+        waiting: units on which a further run can do something.
+        needs_person: units on which none can, and polygons that changed under an old id.
+        reasons: what went wrong, the most frequent first.
+        next_steps: what to do, in sentences.
+    """
+
+    counts: Counts
+    waiting: int
+    needs_person: int
+    reasons: tuple[Reason, ...]
+    next_steps: tuple[str, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """0 all done, 3 running again will help, 4 a person has to; 3 beats 4."""
+        return 3 if self.waiting else 4 if self.needs_person else 0
+
+    @property
+    def words(self) -> str:
+        """How many units stand where."""
+        listed = ", ".join(f"{number:,} {own}" for own, number in self.counts.own.items() if number)
+        return f"{self.counts.units:,} units: {listed or 'none'}."
+
+
+def standing(
+    ledger: Connection,
+    series_numbers: Sequence[int],
+    on_uncertain: OnUncertain = "leave",
+    read: Read | None = None,
+) -> Standing:
+    """Return where some series of a campaign stand.
+
+    Args:
+        ledger: to read.
+        series_numbers: what is done with each polygon.
+        on_uncertain: the policy, by which uncertain units are a person's or a later run's.
+        read: what the run found in the source; None when nothing was read.
+    """
+    read = read or Read()
+    found = counts(ledger, series_numbers)
+    to_look_at = not_looked_again(ledger, series_numbers)
+    uncertain = found.own[Own.UNCERTAIN]
+    given_up = found.own[Own.GIVEN_UP] - to_look_at
+    later = 0 if on_uncertain == "leave" else uncertain
+    waiting = sum(found.own[own] for own in _LEFT) + to_look_at + later
+    return Standing(
+        counts=found,
+        waiting=waiting,
+        needs_person=found.own[Own.FAILED] + given_up + (uncertain - later) + read.changed,
+        reasons=reasons(ledger, series_numbers),
+        next_steps=_steps(found, read, to_look_at, given_up, on_uncertain),
+    )
+
+
+def summary_of(campaign: str, found: Standing, seconds: float, out: Path) -> dict[str, Any]:
+    """Return what the command's `--json` gives of a campaign; each own and remote status is listed."""
+    return {
+        "campaign": campaign,
+        "units": found.counts.units,
+        "own": {own.value: number for own, number in found.counts.own.items()},
+        "remote": {remote.value: number for remote, number in found.counts.remote.items()},
+        "seconds": round(seconds, 3),
+        "out": str(out),
+        "next_steps": list(found.next_steps),
+    }
+
+
+def _steps(
+    found: Counts, read: Read, to_look_at: int, given_up: int, on_uncertain: OnUncertain
+) -> tuple[str, ...]:
+    left = sum(found.own[own] for own in _LEFT)
+    uncertain = found.own[Own.UNCERTAIN]
+    by_policy = {
+        "leave": "see at the service whether their jobs are at work; --retry uncertain sends them again.",
+        "wait": "a later run sends them again when the total limit has passed.",
+        "resend": "the next run sends them again.",
+    }
+    named = ", ".join(read.changed_ids) + (" and others" if read.changed > len(read.changed_ids) else "")
+    sentences = {
+        "to be sent or in flight: run the same command again, it goes on where it was.": left,
+        "given up, and looked at once more by the next run.": to_look_at,
+        f"perhaps sent: {by_policy[on_uncertain]}": uncertain,
+        "failed: see the reasons; --retry failed sends again what can be sent.": found.own[Own.FAILED],
+        "given up for good: --retry given_up sends them again.": given_up,
+        f"changed under an old id and not sent ({named}): --accept-changes sends them.": read.changed,
+    }
+    return tuple(
+        f"{number:,} {'polygon' if number == 1 else 'polygons'} {words}"
+        for words, number in sentences.items()
+        if number
+    )
