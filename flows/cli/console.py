@@ -1,11 +1,12 @@
 """How the command speaks: to people on stderr, to programs with one JSON object on stdout."""
 
+import csv
 import json
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,24 @@ def show_outcome(summary: Mapping[str, Any]) -> None:
         say("Nothing has changed: every chip stands where it stood before this run.")
     if "files" in summary:
         show_facts("Files", summary["files"])
+
+
+def give_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], *, as_json: bool) -> None:
+    """Print a table on stdout as it comes: CSV with a line of names, or one JSON object with a list of rows."""
+    if not as_json:
+        lines = csv.writer(sys.stdout, lineterminator="\n")
+        lines.writerow(names)
+        lines.writerows(rows)
+        return
+    sys.stdout.write('{"rows": [')
+    for number, row in enumerate(rows):
+        sys.stdout.write((", " if number else "") + json.dumps(dict(zip(names, row, strict=True))))
+    sys.stdout.write("]}\n")
+
+
+def can_ask() -> bool:
+    """Tell whether a person is there to answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def counted(count: int, noun: str) -> str:

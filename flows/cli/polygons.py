@@ -190,7 +190,7 @@ def status(
     from tasks.settings import load_settings
 
     started = time.monotonic()
-    options.settle(ledger=ledger)
+    options.settle_wps(ledger=ledger)
     settings = load_settings()
     with Ledger.open(settings.ledger_file, create=False) as kept, kept.read() as reading:
         name, series = _latest(reading, source, campaign)
@@ -214,16 +214,14 @@ def results(
     json: options.Json = False,
 ) -> None:
     """Print rows of the campaign's table, as CSV, from the ledger: all, or those that meet a condition."""
-    from tasks.polygons.collect import select_rows
-
-    from tasks.ledger.store import Ledger
+    from tasks.polygons.collect import selected
     from tasks.settings import load_settings
 
-    options.settle(ledger=ledger)
+    options.settle_wps(ledger=ledger)
     with Ledger.open(load_settings().ledger_file, create=False) as kept, kept.read() as reading:
-        name, _ = _latest(reading, source, campaign)
-        for text in select_rows(reading, name, where=where, columns=given.listed(columns) or None, json=json):
-            sys.stdout.write(text)
+        _, series = _latest(reading, source, campaign)
+        names, rows = selected(reading, [one.number for one in series], where or "", given.listed(columns))
+        console.give_rows(names, rows, as_json=json)
 
 
 def _latest(reading: Any, source: str, campaign: str | None) -> tuple[str, list[Any]]:

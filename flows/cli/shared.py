@@ -94,7 +94,7 @@ def run_flow(
     try:
         summary = run_tile(mode, parameters)
     except ConsentMissing as cost:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not console.can_ask():
             raise
         console.paragraph(str(cost))
         if not typer.confirm("Send them?", err=True):

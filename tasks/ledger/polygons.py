@@ -5,9 +5,10 @@ loaded twice, whatever has become of the projection library or the rounding sinc
 and by the fingerprint of its geometry as it is in the source.
 """
 
+import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -54,6 +55,10 @@ class SourceFeature(Protocol):
     @property
     def note(self) -> str:
         """What was done to it, or nothing."""
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """Values of fields to be sent with it, or none."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +218,7 @@ class Loader:
             "ordinal": feature.number,
             "id": feature.id,
             "geometry": None if feature.geometry is None else zlib.compress(feature.geometry.encode()),
+            "properties": _as_json(feature.properties) if feature.properties else None,
             "problem": feature.problem,
             "note": feature.note,
         }
@@ -304,6 +310,10 @@ def _unit(feature: Row[Any], series_number: int) -> dict[str, Any]:
         "error_class": BAD_GEOMETRY if feature.problem else "",
         "error_text": feature.problem,
     }
+
+
+def _as_json(properties: Mapping[str, Any]) -> str:
+    return json.dumps(dict(properties), default=str)
 
 
 def _series(row: Row[Any]) -> Series:

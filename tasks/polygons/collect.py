@@ -14,6 +14,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sqlalchemy import Connection
+
+from tasks.errors import BadInput
 from tasks.files import PartFile, part_file, sha256_of, unusable
 from tasks.ledger.outcomes import Outcome, OutputNote, outcomes
 from tasks.ledger.store import Ledger
@@ -118,6 +121,27 @@ def result_row(outcome: Outcome) -> dict[str, Any]:
         "note": outcome.note,
         "status_location": outcome.status_location,
     }
+
+
+def selected(
+    connection: Connection, series_numbers: Iterable[int], where: str, columns: Sequence[str]
+) -> tuple[list[str], Iterator[list[object]]]:
+    """Return the names of some columns of the table of results, and their values in the rows that meet a condition.
+
+    Args:
+        connection: of `Ledger.read`.
+        series_numbers: which units.
+        where: as `outcomes` takes it.
+        columns: which; none is all.
+
+    Raises:
+        BadInput: there is no such column, or the condition makes no sense.
+    """
+    names = list(columns) or list(_SCHEMA.names)
+    if unknown := [name for name in names if name not in _SCHEMA.names]:
+        raise BadInput(f"There is no column {', '.join(unknown)}. Choose among {', '.join(_SCHEMA.names)}.")
+    rows = (result_row(outcome) for outcome in outcomes(connection, series_numbers, where))
+    return names, ([_plain(row[name]) for name in names] for row in rows)
 
 
 def result_urls(outcome: Outcome) -> list[str]:

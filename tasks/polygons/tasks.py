@@ -91,8 +91,10 @@ def collect_results(campaign: PolygonCampaign) -> dict[str, str]:
     Args:
         campaign: the run's campaign, open in this process.
     """
-    files = collect_stage.collect(site_of(campaign).ledger, campaign.name, campaign.out)
-    get_run_logger().info("Written: %s", ", ".join(str(path) for path in files.values()))
+    site = site_of(campaign)
+    done = collect_stage.collect(site.ledger, site.series_numbers, campaign.out)
+    get_run_logger().info("%d units written below %s", done.units, campaign.out)
+    files = {"parquet": done.parquet, "csv": done.csv, "urls": done.urls, "polygons": done.polygons}
     return {what: str(path) for what, path in files.items()}
 
 
