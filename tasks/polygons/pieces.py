@@ -89,7 +89,7 @@ def pieces_of(geometry: Any, crs_text: str, preparation: Preparation) -> list[Pi
     kind = geometry.type
     polygons = _polygons(geometry, repair=preparation.repair)
     if polygons is None or ("point" if kind == "Point" else "polygon") not in preparation.kinds:
-        taken = " and ".join(f"{kind}s" for kind in sorted(preparation.kinds))
+        taken = " and ".join(f"{one}s" for one in sorted(preparation.kinds))
         whole = json.dumps(geometry.__geo_interface__, default=list)
         return [_refused(kind, whole, crs_text, f"it is a {kind}, and the process takes {taken}")]
     if not polygons:

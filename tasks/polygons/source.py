@@ -27,7 +27,7 @@ class Source:
     """Where polygons come from.
 
     Attributes:
-        path: a file, or a folder or zip file with one; `zip://wetlands.zip!inner.shp` names one of several.
+        path: a file, or a folder or zip file with one; the text `zip://w.zip!inner.shp` names one of several.
         layer: needed where there are several.
         crs: for a file that names none, for example EPSG:3577; one that contradicts the file is refused.
     """

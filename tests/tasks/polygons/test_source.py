@@ -147,11 +147,12 @@ def test_a_shapefile_cut_short_is_damaged_not_full_of_empty_records(tmp_path: Pa
         read(path)
 
 
-def test_a_flatgeobuf_cut_short_is_damaged_not_smaller(tmp_path: Path) -> None:
+def test_a_flatgeobuf_cut_short_is_damaged_not_smaller(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "w.fgb", squares(200))
     path.write_bytes(path.read_bytes()[:-5000])
     with pytest.raises(BadInput, match="is damaged: it says that it has 200 records"):
         read(path)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_field_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
