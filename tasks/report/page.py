@@ -5,20 +5,11 @@ with a screen reader. Its Content-Security-Policy allows the page's own style an
 nothing else, so no text from a service or a ledger can run or load anything.
 """
 
-import base64
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from functools import cache
-from importlib import resources
-from urllib.parse import quote
-
-import jinja2
-from markupsafe import Markup, escape
 
 from tasks.report.chips import ChipLine, count_states
-from tasks.report.palette import HATCHES, STATE_LOOKS, hatch_repeats, ink_on
+from tasks.report.palette import HATCHES, STATE_LOOKS, hatch_repeats
+from tasks.report.templates import template
 
 _GRID_UNITS = 600
 _LARGEST_CHIP_UNITS = 120
@@ -47,7 +38,7 @@ def tile_page(
     across, down = max(columns) - min(columns) + 1, max(rows) - min(rows) + 1
     unit = min(_LARGEST_CHIP_UNITS, _GRID_UNITS // max(across, down))
     counts = count_states(lines)
-    page = _template().render(
+    page = template("page.html").render(
         lines=lines,
         title=title,
         subtitle=subtitle,
@@ -68,36 +59,3 @@ def tile_page(
         label_step=next(step for step in (1, 2, 5, 10) if step * unit >= 24 or step == 10),
     )
     return page.encode(errors="replace")
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters.update(
-        as_code=_as_code, as_link=_as_link, ink=ink_on, moment=_moment, sha256=_sha256, spaced=_spaced
-    )
-    return environment.from_string(resources.files(__package__).joinpath("page.html").read_text("utf-8"))
-
-
-def _as_code(text: str) -> Markup:
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
-
-
-def _as_link(path: str) -> str:
-    # "./" keeps a file name with a colon from being read as an address.
-    return "./" + quote(path)
-
-
-def _moment(moment: datetime) -> str:
-    utc = moment.astimezone(UTC) if moment.tzinfo else moment
-    return f"{utc:%Y-%m-%d %H:%M} UTC"
-
-
-def _sha256(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")

@@ -19,7 +19,7 @@ class Look:
         colour: of its squares, `#rrggbb`.
         hatch: a key of `HATCHES`, drawn over the colour in `ink_on(colour)`.
         words: what the state means, one sentence for people.
-        home: whether the chip is as home as it will be.
+        home: whether a chip, or a unit of work, is as home as it will be.
     """
 
     colour: str
