@@ -248,6 +248,7 @@ def _settle(ledger: Path | None, url: str | None) -> None:
 
 def _show(summary: dict[str, Any]) -> None:
     from rich.table import Table
+
     from tasks.report.polygon_palette import UNIT_LOOKS
 
     units = console.counted(summary["units"], "unit")

@@ -13,7 +13,6 @@ from typing import IO, Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-
 from sqlalchemy import Connection
 
 from tasks.errors import BadInput
