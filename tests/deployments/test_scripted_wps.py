@@ -94,6 +94,13 @@ def test_every_request_is_counted_by_its_geometry_however_it_is_written(
     mine = scripted_wps.received(geometry_hash(geometry))
     assert [(one["start"], one["end"], one["outcome"]) for one in mine] == [(*YEAR, "accepted")] * 2
     assert len(scripted_wps.received()) == 3
+    assert scripted_wps.counts()[geometry_hash(geometry)] == {"received": 2, "jobs": 2}
+
+
+def test_a_geometry_is_the_same_with_whole_numbers_and_with_fractions_of_nothing() -> None:
+    whole, fractions = ({"type": "Point", "coordinates": place} for place in ([145, -20], (145.0, -20.0)))
+    assert geometry_hash(whole) == geometry_hash(json.dumps(fractions))
+    assert geometry_hash(whole) != geometry_hash({"type": "Point", "coordinates": [-20, 145]})
 
 
 @pytest.mark.parametrize(
@@ -218,6 +225,8 @@ def test_a_status_document_may_vanish(client: httpx.Client, scripted_wps: Script
     scripted_wps.plan(duration_s=60, troubles=[{"when": "job", "vanishes_after": 2}])
     where = location(send(client, scripted_wps.url))
     assert [client.get(where).status_code for _ in range(4)] == [200, 200, 404, 404]
+    scripted_wps.plan(troubles=[{"when": "job", "vanishes_after": 0}])
+    assert client.get(location(send(client, scripted_wps.url))).status_code == 404
 
 
 def test_a_later_document_may_name_another_place_where_nothing_is(
@@ -359,6 +368,7 @@ def test_what_happened_is_told_over_http_and_forgotten_when_asked(
     followed(client, scripted_wps)
     assert client.get(f"{base}/sandbox/received").json() == scripted_wps.received()
     assert client.get(f"{base}/sandbox/jobs").json() == scripted_wps.jobs()
+    assert client.get(f"{base}/sandbox/counts").json() == scripted_wps.counts()
     assert client.get(f"{base}/sandbox/summary").json()["ends_seen"] == 1
     client.post(f"{base}/sandbox/forget")
     assert (scripted_wps.received(), scripted_wps.jobs()) == ([], [])
