@@ -11,7 +11,7 @@ import pytest
 from deployments.sandbox import scripted_wps as background
 from deployments.sandbox.scripted_wps import serving
 from deployments.sandbox.wps_answers import ScriptedWps
-from deployments.sandbox.wps_orders import NoRequest, geometry_hash, read_execute
+from deployments.sandbox.wps_orders import geometry_hash
 from deployments.sandbox.wps_plan import Plan
 from tasks.errors import ServiceAway
 from tests.service_desk import await_that
@@ -97,12 +97,6 @@ def test_every_request_is_counted_by_its_geometry_however_it_is_written(
     assert scripted_wps.counts()[geometry_hash(geometry)] == {"received": 2, "jobs": 2}
 
 
-def test_a_geometry_is_the_same_with_whole_numbers_and_with_fractions_of_nothing() -> None:
-    whole, fractions = ({"type": "Point", "coordinates": place} for place in ([145, -20], (145.0, -20.0)))
-    assert geometry_hash(whole) == geometry_hash(json.dumps(fractions))
-    assert geometry_hash(whole) != geometry_hash({"type": "Point", "coordinates": [-20, 145]})
-
-
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -118,14 +112,6 @@ def test_a_request_that_cannot_be_executed_is_refused_and_no_job(
     answer = client.post(scripted_wps.url, content=body)
     assert (answer.status_code, exception(answer)[0]) == (400, code)
     assert scripted_wps.jobs() == []
-
-
-def test_a_geometry_is_read_from_the_first_line_alone() -> None:
-    spread = inputs(square(0)) | {"geometry": "\n" + inputs(square(0))["geometry"]}
-    assert read_execute(request(inputs(square(0)))).geometry == geometry_hash(square(0))
-    assert read_execute(request(spread)).geometry != geometry_hash(square(0))
-    with pytest.raises(NoRequest, match="Unknown request"):
-        read_execute(b"<a/>")
 
 
 # Troubles of the answer to a request
