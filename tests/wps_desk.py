@@ -20,6 +20,11 @@ def square(number: int) -> dict[str, Any]:
     return {"type": "Polygon", "coordinates": [[[round(a, 4), round(b, 4)] for a, b in ring]]}
 
 
+def point(number: int) -> dict[str, Any]:
+    """Return a point with a height, another for each number."""
+    return {"type": "Point", "coordinates": [145 + number / 1000, -20.5, 3.0]}
+
+
 def inputs(geometry: dict[str, Any], interval: tuple[str, str] = YEAR, **properties: Any) -> dict[str, str]:
     """Return the three inputs of WIT as text, each in one line."""
     feature = {"type": "Feature", "geometry": geometry, "properties": properties}
@@ -48,10 +53,10 @@ def request(given: dict[str, str], process: str = "WIT", *, stored: bool = True)
 
 
 def send(client: httpx.Client, url: str, number: int = 0, process: str = "WIT") -> httpx.Response:
-    """Ask for a polygon, one year of it."""
+    """Ask for a polygon and one year, or of the pixel drill for a point."""
     given = inputs(square(number))
     if process == "WOfSDrill":
-        given = {"geometry": given["geometry"]}
+        given = {"geometry": inputs(point(number))["geometry"]}
     return client.post(url, content=request(given, process))
 
 

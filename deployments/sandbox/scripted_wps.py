@@ -14,6 +14,7 @@ and `up`, `down` keep one as a program in the background. Beside `/wps` and the 
     GET             /sandbox/jobs        every job: [{job, index, process, geometry, start, end, received_at,
                                          starts_at, ends_at, ends, end_seen_at, polls}]; moments in seconds since
                                          1970, null for never; end_seen_at is when an answer first told of its end
+    GET             /sandbox/counts      {geometry: {received: n, jobs: m}}
     GET             /sandbox/summary     {executes: {outcome: n}, units, jobs, polls, polls_astray, ends_seen,
                                          outstanding, most_outstanding}
     GET PUT DELETE  /sandbox/plan        the plan; PUT changes what it names, DELETE is back to the plain one

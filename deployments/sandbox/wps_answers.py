@@ -39,6 +39,10 @@ class ScriptedWps:
         """Return the jobs, or those of one geometry by its hash; see `/sandbox/jobs`."""
         return [one for one in self._jobs.jobs() if geometry in (None, one["geometry"])]
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many requests and jobs there were of each geometry, by its hash; see `/sandbox/counts`."""
+        return self._jobs.counts()
+
     def summary(self) -> dict[str, Any]:
         """Return counts; see `/sandbox/summary`."""
         return self._jobs.summary()
@@ -160,6 +164,7 @@ class ScriptedWps:
         listed: Mapping[str, Callable[[], Any]] = {
             "received": self._jobs.received,
             "jobs": self._jobs.jobs,
+            "counts": self._jobs.counts,
             "summary": self._jobs.summary,
         }
         if asked in listed:

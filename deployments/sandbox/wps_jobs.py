@@ -191,6 +191,13 @@ class Jobs:
         with self._lock:
             return [job.as_json() for job in self._jobs.values()]
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many requests and jobs there were of each geometry."""
+        with self._lock:
+            asked = Counter(one.geometry for one in self._received)
+            taken_on = Counter(job.geometry for job in self._jobs.values())
+        return {geometry: {"received": asked[geometry], "jobs": taken_on[geometry]} for geometry in asked}
+
     def summary(self) -> dict[str, Any]:
         """Return counts: requests by outcome, jobs, questions about them, and how many are outstanding."""
         with self._lock:

@@ -78,13 +78,11 @@ def geometry_hash(geometry: str | Mapping[str, Any]) -> str:
     Args:
         geometry: a GeoJSON geometry, a feature or a collection whose first feature counts; or its text.
     """
-    if isinstance(geometry, str):
-        try:
-            found = json.loads(geometry.partition("\n")[0])
-        except ValueError:
-            found = geometry
-    else:
-        found = geometry
+    text = geometry.partition("\n")[0] if isinstance(geometry, str) else json.dumps(geometry)
+    try:
+        found = json.loads(text, parse_int=float)  # 145 and 145.0 are the same
+    except ValueError:
+        found = text
     if isinstance(found, Mapping) and found.get("features"):
         found = found["features"][0]
     if isinstance(found, Mapping) and "geometry" in found:

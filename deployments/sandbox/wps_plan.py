@@ -68,7 +68,10 @@ class Trouble(BaseModel):
 
     @model_validator(mode="after")
     def _belongs_to_its_moment(self) -> Self:
-        given = {name for name in self.model_fields_set if getattr(self, name) not in (None, False)} - _WHOM
+        unset = {
+            name for name in self.model_fields_set if getattr(self, name) is None or getattr(self, name) is False
+        }
+        given = self.model_fields_set - unset - _WHOM
         allowed = _MOMENTS[self.when]
         if not given:
             raise ValueError(f"a trouble of {self.when!r} needs one of {', '.join(sorted(allowed))}")

@@ -6,6 +6,7 @@ import json
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pandas as pd
@@ -26,6 +27,7 @@ from tests.wps_desk import (
     local,
     location,
     outputs,
+    point,
     request,
     send,
     square,
@@ -61,9 +63,11 @@ def plan(client: httpx.Client, service: pywps.Wps, **given: object) -> None:
     client.put(f"{service.sandbox_url}/plan", json=given).raise_for_status()
 
 
-def begun(client: httpx.Client, service: pywps.Wps, number: int) -> list[tuple[str, list[str]]]:
+def begun(
+    client: httpx.Client, service: pywps.Wps, number: int, shape: Callable[[int], dict[str, Any]] = square
+) -> list[tuple[str, list[str]]]:
     everything = client.get(f"{service.sandbox_url}/executions").json()
-    mine = geometry_hash(square(number))
+    mine = geometry_hash(shape(number))
     return [(one["process"], one["interval"]) for one in everything if one["geometry"] == mine]
 
 
@@ -102,7 +106,11 @@ def test_wit_gives_the_url_of_a_small_table_by_date(client: httpx.Client, wps_sa
     assert shapely.from_wkt(table["geometry"].iloc[0]).equals(shapely.from_geojson(json.dumps(square(500))))
 
 
-@pytest.mark.parametrize(("process", "interval"), [("WOfSDrill", []), ("FractionalCoverDrill", list(YEAR))])
+@pytest.mark.parametrize(
+    ("process", "interval"),
+    [("WOfSDrill", []), ("FractionalCoverDrill", list(YEAR))],
+    ids=["of a pixel", "of a polygon"],
+)
 def test_a_drill_gives_two_urls_and_csv_inside_json(
     client: httpx.Client, wps_sandbox_anew: pywps.Wps, process: str, interval: list[str]
 ) -> None:
@@ -112,7 +120,8 @@ def test_a_drill_gives_two_urls_and_csv_inside_json(
     assert list(found) == ["image", "url", "timeseries"]
     assert json.loads(found["timeseries"])["data"].startswith("time,water,wet,bs,pv,npv\n2010-01-01")
     assert client.get(found["image"]).text.startswith("<svg")
-    assert (process, interval) in begun(client, wps_sandbox_anew, 501)
+    shape = square if interval else point
+    assert begun(client, wps_sandbox_anew, 501, shape) == [(process, interval)]
 
 
 def test_what_is_begun_is_written_down_once_for_each_job(

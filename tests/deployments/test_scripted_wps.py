@@ -11,7 +11,7 @@ import pytest
 from deployments.sandbox import scripted_wps as background
 from deployments.sandbox.scripted_wps import serving
 from deployments.sandbox.wps_answers import ScriptedWps
-from deployments.sandbox.wps_orders import NoRequest, geometry_hash, read_execute
+from deployments.sandbox.wps_orders import geometry_hash
 from deployments.sandbox.wps_plan import Plan
 from tasks.errors import ServiceAway
 from tests.service_desk import await_that
@@ -94,6 +94,7 @@ def test_every_request_is_counted_by_its_geometry_however_it_is_written(
     mine = scripted_wps.received(geometry_hash(geometry))
     assert [(one["start"], one["end"], one["outcome"]) for one in mine] == [(*YEAR, "accepted")] * 2
     assert len(scripted_wps.received()) == 3
+    assert scripted_wps.counts()[geometry_hash(geometry)] == {"received": 2, "jobs": 2}
 
 
 @pytest.mark.parametrize(
@@ -111,14 +112,6 @@ def test_a_request_that_cannot_be_executed_is_refused_and_no_job(
     answer = client.post(scripted_wps.url, content=body)
     assert (answer.status_code, exception(answer)[0]) == (400, code)
     assert scripted_wps.jobs() == []
-
-
-def test_a_geometry_is_read_from_the_first_line_alone() -> None:
-    spread = inputs(square(0)) | {"geometry": "\n" + inputs(square(0))["geometry"]}
-    assert read_execute(request(inputs(square(0)))).geometry == geometry_hash(square(0))
-    assert read_execute(request(spread)).geometry != geometry_hash(square(0))
-    with pytest.raises(NoRequest, match="Unknown request"):
-        read_execute(b"<a/>")
 
 
 # Troubles of the answer to a request
@@ -218,6 +211,8 @@ def test_a_status_document_may_vanish(client: httpx.Client, scripted_wps: Script
     scripted_wps.plan(duration_s=60, troubles=[{"when": "job", "vanishes_after": 2}])
     where = location(send(client, scripted_wps.url))
     assert [client.get(where).status_code for _ in range(4)] == [200, 200, 404, 404]
+    scripted_wps.plan(troubles=[{"when": "job", "vanishes_after": 0}])
+    assert client.get(location(send(client, scripted_wps.url))).status_code == 404
 
 
 def test_a_later_document_may_name_another_place_where_nothing_is(
@@ -359,6 +354,7 @@ def test_what_happened_is_told_over_http_and_forgotten_when_asked(
     followed(client, scripted_wps)
     assert client.get(f"{base}/sandbox/received").json() == scripted_wps.received()
     assert client.get(f"{base}/sandbox/jobs").json() == scripted_wps.jobs()
+    assert client.get(f"{base}/sandbox/counts").json() == scripted_wps.counts()
     assert client.get(f"{base}/sandbox/summary").json()["ends_seen"] == 1
     client.post(f"{base}/sandbox/forget")
     assert (scripted_wps.received(), scripted_wps.jobs()) == ([], [])
