@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,10 +17,10 @@ from flows.artifacts import ProgressArtifact
 from flows.polygon_artifacts import artifact_key, show_polygons
 from tasks.consent import check_consent
 from tasks.errors import OverlanderError
-from tasks.ledger.tally import open_units
-from tasks.ledger.units import Own, retry, to_send
+from tasks.ledger.tally import Open, open_units
+from tasks.ledger.units import Own
 from tasks.polygons.campaign import polygon_campaign_of
-from tasks.polygons.load import Read
+from tasks.polygons.load import Read, retry_units
 from tasks.polygons.report import standing, summary_of
 from tasks.polygons.rules import OnUncertain, sendable_before
 from tasks.polygons.site import PolygonSite, polygon_site
@@ -168,10 +167,9 @@ def _run(place: PolygonSite, wishes: Wishes) -> State[dict[str, Any]]:
     with runner:
         read: Read = runner.submit(read_polygons, {"campaign": work}).result()
         if wishes.again:
-            place.ledger.write(partial(retry, series_numbers=place.series_numbers, owns=wishes.again), place.lease)
+            retry_units(place, wishes.again)
         if not wishes.agreed:
-            with place.ledger.read() as ledger:
-                requests = to_send(ledger, place.series_numbers)
+            requests = _open(place).to_send
             check_consent(requests, f"{requests:,} jobs at {work.url}, which cannot be called back")
         try:
             _dispatch(place, wishes, runner, at_once)
@@ -200,9 +198,8 @@ def _dispatch(place: PolygonSite, wishes: Wishes, runner: ThreadPoolTaskRunner[A
     bar = ProgressArtifact(artifact_key(work.name), f"{work.name}: polygons settled")
     most = 0
     while not place.dispatcher.is_over and (left_s := until - time.monotonic()) > 0:
-        with place.ledger.read() as ledger:
-            units = open_units(ledger, place.series_numbers, sendable_before(work.rules))
-        most = max(most, len(units))
+        units = _open(place).units
+        most = place.units_at_start = max(most, len(units))
         bar.show(most - len(units), most)
         if not units:
             break
@@ -216,3 +213,8 @@ def _dispatch(place: PolygonSite, wishes: Wishes, runner: ThreadPoolTaskRunner[A
         }
         for future in list(runner.map(dispatch_batch, given)):
             future.result()
+
+
+def _open(place: PolygonSite) -> Open:
+    with place.ledger.read() as ledger:
+        return open_units(ledger, place.series_numbers, place.selected, sendable_before(place.campaign.rules))

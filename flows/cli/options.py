@@ -109,12 +109,12 @@ def settle_wps(*, ledger: Path | None = None, url: str | None = None) -> str | N
     _set("OVERLANDER_LEDGER", ledger)
     _set("OVERLANDER_WPS_URL", url)
     settings = load_settings()
-    if settings.wps_url is not None or (found := world.wps_url()) is None:
+    if settings.wps_url is not None or (found := world.wps()) is None:
         return None
-    _set("OVERLANDER_WPS_URL", found)
+    _set("OVERLANDER_WPS_URL", found.url)
     if settings.ledger is None:
         _set("OVERLANDER_LEDGER", world.ledger_file())
-    return f"No WPS is set: using the sandbox's at {found}."
+    return f"No WPS is set: using the sandbox's at {found.url}."
 
 
 def use_sandbox(node: "Node") -> None:

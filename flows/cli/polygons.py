@@ -11,6 +11,8 @@ import typer
 from flows.cli import console, options
 from flows.cli import polygon_options as given
 
+_MOST_PROBLEMS = 20
+
 app = typer.Typer(help="A process executed for each polygon of a file.", no_args_is_help=True)
 
 
@@ -138,9 +140,8 @@ def plan(
     json: options.Json = False,
 ) -> None:
     """Read the polygons and say what a run would send, without sending or keeping anything."""
-    from tasks.polygons.plan import plan_polygons
-
     from tasks.polygons.campaign import polygon_campaign_of
+    from tasks.polygons.plan import plan_polygons
     from tasks.settings import load_settings
 
     _settle(ledger, url)
@@ -169,11 +170,32 @@ def plan(
     )
     found = plan_polygons(work, settings)
     if json:
-        console.give(found.as_json())
-    else:
-        console.show_facts(f"Campaign {work.name}", found.facts())
-        for reason, number in found.problems.items():
-            console.say(f"  * {console.counted(number, 'polygon')} cannot be sent: {reason}")
+        console.give(
+            {
+                "campaign": work.name,
+                "polygons": found.features,
+                "new": found.new,
+                "changed": found.changed,
+                "cannot_be_sent": found.problems.total(),
+                "intervals": found.intervals,
+                "requests": found.to_send,
+                "identity": found.identity.words,
+                "largest_km2": round(found.largest_km2, 3),
+            }
+        )
+        return
+    console.show_facts(
+        f"Campaign {work.name}: a run would",
+        {
+            "read": f"{console.counted(found.features, 'polygon')}, named by {found.identity.words}; "
+            f"{found.new:,} new, {found.changed:,} changed under an old id",
+            "send": f"{console.counted(found.to_send, 'request')} to {work.process.identifier} at {work.url}",
+            "each with": f"{found.vertices / max(1, found.features):,.0f} vertices on average; the largest has "
+            f"{found.largest_km2:,.1f} km2",
+        },
+    )
+    for reason, number in found.problems.most_common(_MOST_PROBLEMS):
+        console.say(f"  * {console.counted(number, 'polygon')} cannot be sent: {reason}")
 
 
 @app.command()
@@ -214,6 +236,7 @@ def results(
     json: options.Json = False,
 ) -> None:
     """Print rows of the campaign's table, as CSV, from the ledger: all, or those that meet a condition."""
+    from tasks.ledger.store import Ledger
     from tasks.polygons.collect import selected
     from tasks.settings import load_settings
 

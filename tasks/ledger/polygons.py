@@ -108,6 +108,15 @@ class Loaded:
     changed: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Foreseen:
+    """What loading some features would do: how many are new or changed, and units that would be to be sent."""
+
+    new: int
+    changed: int
+    to_send: int
+
+
 def use_campaign(ledger: Connection, name: str, source: str, identity: str) -> CampaignNote:
     """Write down that a run works on a campaign, and return what is kept of it.
 
@@ -157,6 +166,27 @@ def use_series(
     ledger.execute(update(series).where(*of_run).values(used_at=now))
     found = {row.interval: _series(row) for row in ledger.execute(select(series).where(*of_run))}
     return [found[interval] for interval in intervals]
+
+
+def known_series(
+    ledger: Connection, campaign: str, url: str, process: str, process_fingerprint: str, intervals: Sequence[str]
+) -> list[Series]:
+    """Return what a run would do with each feature; number 0 is what no run has done yet."""
+    known = {
+        row.interval: _series(row)
+        for row in ledger.execute(
+            select(series).where(
+                series.c.campaign == campaign,
+                series.c.url == url,
+                series.c.process == process,
+                series.c.process_fingerprint == process_fingerprint,
+                series.c.interval.in_(intervals),
+            )
+        )
+    }
+    return [
+        known.get(interval) or Series(0, url, process, process_fingerprint, interval) for interval in intervals
+    ]
 
 
 def latest_series(ledger: Connection, campaign: str) -> list[Series]:
@@ -209,6 +239,14 @@ class Loader:
             rows = [self._row(feature) for feature in some]
             yield self._ledger.write(partial(self._write, rows=rows))
 
+    def foresee(self, found: Iterable[SourceFeature], lot: int = LOT) -> Iterable[Foreseen]:
+        """Say of each lot of features what loading it would do, and how many units it would leave to be sent."""
+        reader = iter(found)
+        while some := list(islice(reader, lot)):
+            rows = [self._row(feature) for feature in some]
+            with self._ledger.read() as connection:
+                yield self._foresee(connection, rows)
+
     def _row(self, feature: SourceFeature) -> dict[str, Any]:
         return {
             "campaign": self._campaign,
@@ -253,6 +291,30 @@ class Loader:
             same=len(rows) - new - len(changed),
             changed=tuple(row["id"] for row in changed),
         )
+
+    def _foresee(self, ledger: Connection, rows: list[dict[str, Any]]) -> Foreseen:
+        known = self._known(ledger, rows)
+        current = {row.key: row for row in known if row.current}
+        changed = {
+            row["key"]
+            for row in rows
+            if row["key"] in current and current[row["key"]].fingerprint != row["fingerprint"]
+        }
+        of_run = [one.number for one in self._series]
+        held = select(units.c.feature, func.count().label("number")).where(
+            units.c.series.in_(of_run),
+            units.c.feature.in_([row.feature for row in current.values()]),
+            units.c.own != Own.PENDING.value,
+        )
+        settled = {row.feature: row.number for row in ledger.execute(held.group_by(units.c.feature))}
+        to_send = 0
+        for row in rows:
+            if row["problem"] or (row["key"] in changed and not self._accept):
+                continue
+            old = None if row["key"] in changed else current.get(row["key"])
+            to_send += len(self._series) - (settled.get(old.feature, 0) if old is not None else 0)
+        new = sum(row["key"] not in current for row in rows)
+        return Foreseen(new=new, changed=len(changed), to_send=to_send)
 
     def _known(self, ledger: Connection, rows: Sequence[dict[str, Any]]) -> Sequence[Row[Any]]:
         return ledger.execute(_of_keys(self._campaign, [row["key"] for row in rows])).all()

@@ -1,6 +1,6 @@
 """What is left of a polygon campaign, and what went wrong in it: questions over all units of some series."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from tasks.ledger.schema import features, units
 from tasks.ledger.units import AT_WORK, Own
 
 _MOST_REASONS = 50
+_SENT = (Own.PENDING.value, Own.UNCERTAIN.value)
 _WITH_REASONS = (Own.FAILED.value, Own.GIVEN_UP.value, Own.UNCERTAIN.value)
 _WORTH_A_LOOK: ColumnElement[bool] = and_(units.c.own == Own.GIVEN_UP.value, units.c.looked_again == false())
 
@@ -53,21 +54,40 @@ def not_looked_again(ledger: Connection, series_numbers: Iterable[int]) -> int:
     return int(ledger.execute(query).scalar_one())
 
 
+@dataclass(frozen=True)
+class Open:
+    """Units on which a run can do something, in the source's order, and how many of them are to be sent."""
+
+    units: list[int]
+    to_send: int
+
+
 def open_units(
-    ledger: Connection, series_numbers: Iterable[int], uncertain_before: datetime | None = None
-) -> list[int]:
-    """Return the units on which a run can do something now, in the source's order.
+    ledger: Connection,
+    series_numbers: Iterable[int],
+    selected: Container[int],
+    uncertain_before: datetime | None = None,
+) -> Open:
+    """Return the units on which a run can do something now: send those it selected, follow any.
 
     Args:
         ledger: to read.
         series_numbers: of which series.
+        selected: units that the run may send.
         uncertain_before: uncertain units that were sent before this may be sent again; None: none may.
     """
     workable = [units.c.own.in_([Own.PENDING.value, *AT_WORK]), _WORTH_A_LOOK]
     if uncertain_before is not None:
         workable.append(and_(units.c.own == Own.UNCERTAIN.value, units.c.submitted_at <= uncertain_before))
-    query = _of(select(units.c.unit), series_numbers).where(or_(*workable))
-    return list(ledger.execute(query.order_by(features.c.ordinal, features.c.feature, units.c.series)).scalars())
+    query = _of(select(units.c.unit, units.c.own), series_numbers).where(or_(*workable))
+    found: list[int] = []
+    to_send = 0
+    for row in ledger.execute(query.order_by(features.c.ordinal, features.c.feature, units.c.series)):
+        is_to_be_sent = row.own in _SENT
+        if not is_to_be_sent or row.unit in selected:
+            found.append(row.unit)
+            to_send += is_to_be_sent
+    return Open(found, to_send)
 
 
 def _of(query: Select[Any], series_numbers: Iterable[int]) -> Select[Any]:

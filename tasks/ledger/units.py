@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, false, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from tasks.ledger.schema import features, outputs, units
 from tasks.polygons.jobs import Output, Remote
@@ -89,19 +89,19 @@ def anything_read(ledger: Connection, series_numbers: Iterable[int]) -> bool:
     return ledger.execute(read.limit(1)).first() is not None
 
 
-def retry(ledger: Connection, series_numbers: Iterable[int], owns: Iterable[Own]) -> int:
+def retry(ledger: Connection, wanted: Sequence[int], owns: Iterable[Own]) -> int:
     """Have units sent again from the first attempt on, where they can be sent at all; return how many.
 
     Args:
         ledger: of `Ledger.write`.
-        series_numbers: which series' units.
+        wanted: of these units, at most some hundreds.
         owns: some of `failed`, `given_up` and `uncertain`.
     """
     again = [own.value for own in owns if own in (Own.FAILED, Own.GIVEN_UP, Own.UNCERTAIN)]
     sendable = select(features.c.feature).where(features.c.geometry.is_not(None))
     done = ledger.execute(
         update(units)
-        .where(units.c.series.in_(list(series_numbers)), units.c.own.in_(again), units.c.feature.in_(sendable))
+        .where(units.c.unit.in_(wanted), units.c.own.in_(again), units.c.feature.in_(sendable))
         .values(NOTHING_SAID | {"own": Own.PENDING.value, "run": None, "attempts": 0})
     )
     return int(done.rowcount)
@@ -140,30 +140,3 @@ def counts_of(ledger: Connection, wanted: Sequence[int]) -> dict[Own, int]:
     """Return how many of some units are in each own status."""
     query = select(units.c.own, func.count().label("number")).where(units.c.unit.in_(wanted)).group_by(units.c.own)
     return dict.fromkeys(Own, 0) | {Own(row.own): row.number for row in ledger.execute(query)}
-
-
-def to_send(ledger: Connection, series_numbers: Iterable[int]) -> int:
-    """Return how many units of some series are still to be sent: what a run would start, for its consent."""
-    asked = (
-        select(func.count())
-        .select_from(units)
-        .join(features, features.c.feature == units.c.feature)
-        .where(units.c.series.in_(list(series_numbers)), units.c.own == Own.PENDING.value, features.c.current)
-    )
-    return int(ledger.execute(asked).scalar_one())
-
-
-def unsettled(ledger: Connection, series_numbers: Iterable[int]) -> list[int]:
-    """Return the units on which a run can still do something, in the source's order."""
-    left = and_(units.c.own == Own.GIVEN_UP.value, units.c.looked_again == false())
-    query = (
-        select(units.c.unit)
-        .join(features, features.c.feature == units.c.feature)
-        .where(
-            units.c.series.in_(list(series_numbers)),
-            features.c.current,
-            or_(units.c.own.in_([Own.PENDING.value, Own.UNCERTAIN.value, *AT_WORK]), left),
-        )
-        .order_by(features.c.ordinal, features.c.feature, units.c.series)
-    )
-    return list(ledger.execute(query).scalars())

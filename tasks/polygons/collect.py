@@ -125,7 +125,7 @@ def result_row(outcome: Outcome) -> dict[str, Any]:
 def selected(
     connection: Connection, series_numbers: Iterable[int], where: str, columns: Sequence[str]
 ) -> tuple[list[str], Iterator[list[object]]]:
-    """Return the names of some columns of the table of results, and their values in the rows that meet a condition.
+    """Return names of columns of the table of results, and their values in the rows that meet a condition.
 
     Args:
         connection: of `Ledger.read`.

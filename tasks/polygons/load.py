@@ -1,8 +1,11 @@
 """Load: bring a source's polygons into the ledger, once, whatever has become of them since."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
-from tasks.ledger.polygons import Loader
+from tasks.ledger.polygons import LOT, Loader
+from tasks.ledger.units import Own, retry
 from tasks.polygons.features import read_features
 from tasks.polygons.site import PolygonSite
 
@@ -40,6 +43,7 @@ def load(site: PolygonSite) -> Read:
     )
     read = Read()
     for lot in loader.load(found):
+        site.selected.update(lot.units)
         changed = () if work.accept_changes else lot.changed
         read = Read(
             features=read.features + lot.new + lot.same + len(lot.changed),
@@ -50,3 +54,12 @@ def load(site: PolygonSite) -> Read:
         if site.stopping.is_set():
             break
     return read
+
+
+def retry_units(site: PolygonSite, owns: Iterable[Own]) -> int:
+    """Have the run's units that came to some ends sent again, from the first attempt on; return how many."""
+    selected, found = sorted(site.selected), 0
+    for start in range(0, len(selected), LOT):
+        lot = selected[start : start + LOT]
+        found += site.ledger.write(partial(retry, wanted=lot, owns=owns), site.lease)
+    return found

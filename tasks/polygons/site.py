@@ -35,7 +35,13 @@ def service_of(campaign: PolygonCampaign, settings: Settings) -> WpsService:
 
 
 class PolygonSite:
-    """A polygon campaign at work: its ledger and lease, its series, and the dispatcher that all batches feed."""
+    """A polygon campaign at work: its ledger and lease, its series, and the dispatcher that all batches feed.
+
+    Attributes:
+        selected: the units of the polygons that the run means; others are followed and not sent.
+        cancel_remote: whether `stop` asks the service to dismiss its jobs.
+        units_at_start: how many the run found to be seen through, once it has looked.
+    """
 
     def __init__(
         self,
@@ -54,7 +60,9 @@ class PolygonSite:
         self.series = tuple(series)
         self.identity = identity
         self.dispatcher = dispatcher
+        self.selected: set[int] = set()
         self.cancel_remote = False
+        self.units_at_start = 0
         self.stopping = threading.Event()
 
     @property
