@@ -75,6 +75,7 @@ def polygon_campaign(
     accept_changes: bool = False,
     concurrency: Annotated[int, Field(ge=1)] | Literal["flood"] | None = None,
     sync: bool = False,
+    no_progress_s: Annotated[float, Field(gt=0)] | None = None,
     on_uncertain: OnUncertain | None = None,
     retry_ended: list[Literal["failed", "given_up", "uncertain"]] | None = None,
     cancel_remote: bool = False,
@@ -111,6 +112,7 @@ def polygon_campaign(
         accept_changes: Send polygons whose geometry changed under an old id.
         concurrency: Jobs at a time, or flood for all at once. Empty lets the pacer find out.
         sync: Take each answer as the result, without following a job.
+        no_progress_s: Give up a job of which nothing new is said for so many seconds. Empty is no limit.
         on_uncertain: What becomes of polygons whose request may have arrived. Empty takes the worker's setting.
         retry_ended: Send polygons again that came to these ends.
         cancel_remote: When the run is stopped, ask the service to dismiss its jobs.
@@ -142,6 +144,7 @@ def polygon_campaign(
         properties=tuple(properties or ()),
         concurrency=concurrency,
         sync=sync,
+        no_progress_s=no_progress_s,
         on_uncertain=on_uncertain,
         max_requests=max_requests,
         accept_changes=accept_changes,
