@@ -104,7 +104,12 @@ class Settings(BaseSettings):
         default=None, description="Algorithm as the service spells it, for example lcmap-pyccd:2017.08.18."
     )
     out: Path = Field(default=Path("overlander-results"), description="Folder that exported chips go to.")
-    ledger: Path | None = Field(default=None, description="The ledger's SQLite file.")
+    ledger: str | None = Field(
+        default=None, description="The ledger: a SQLite file, or postgresql://user@host/database."
+    )
+    disk_outlives_worker: bool = Field(
+        default=True, description="Whether files stay when the worker ends; if not, a ledger in a file is refused."
+    )
     export_processes: int = Field(
         default=min(4, os.cpu_count() or 1), ge=1, le=64, description="Processes that write chips."
     )
@@ -148,9 +153,19 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def ledger_file(self) -> Path:
-        """Where the ledger is: as set, else under the user's state folder."""
-        return self.ledger or state_folder() / "ledger.sqlite"
+    def ledger_place(self) -> str:
+        """Where the ledger is: as set, else a file under the user's state folder.
+
+        Raises:
+            BadInput: it would be a file that does not outlive the worker.
+        """
+        place = self.ledger or str(state_folder() / "ledger.sqlite")
+        if not self.disk_outlives_worker and not place.startswith(("postgresql:", "postgres:")):
+            raise BadInput(
+                f"The ledger {place} would be lost with this worker's disk, and with it what was sent: it would "
+                "be sent again. Set OVERLANDER_LEDGER to postgresql://user@host/database."
+            )
+        return place
 
 
 def load_settings() -> Settings:

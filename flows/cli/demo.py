@@ -20,7 +20,7 @@ def demo(
     for name in [name for name in os.environ if name.startswith("OVERLANDER_CASSANDRA_")]:
         del os.environ[name]  # the demo never touches services that the settings name
     options.use_sandbox(node)
-    options.settle(algorithm=world.ALGORITHM, ledger=world.ledger_file(), keyspace=node.keyspace, out=out)
+    options.settle(algorithm=world.ALGORITHM, ledger=str(world.ledger_file()), keyspace=node.keyspace, out=out)
 
     console.say("\n1. A first look: which chips are there?")
     _tile("count")

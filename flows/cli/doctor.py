@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.cli import console, options
@@ -68,9 +69,9 @@ def _worker_clock(settings: "Settings") -> str:
     from tasks.ledger.requests import worker_clock
     from tasks.ledger.store import Ledger
 
-    if not settings.ledger_file.exists():
+    if _is_missing(settings):
         return "Not known: no chip has been requested yet."
-    with Ledger.open(settings.ledger_file, create=False) as ledger, ledger.read() as reading:
+    with Ledger.open(settings.ledger_place, create=False) as ledger, ledger.read() as reading:
         seen = worker_clock(reading)
     if seen is None:
         return "Not known: no chip has come back yet."
@@ -87,10 +88,16 @@ def _worker_clock(settings: "Settings") -> str:
 def _ledger(settings: "Settings") -> str:
     from tasks.ledger.store import Ledger
 
-    if not settings.ledger_file.exists():
-        return f"{settings.ledger_file} is not there yet; the first run makes it."
-    with Ledger.open(settings.ledger_file, create=False):
-        return f"{settings.ledger_file} opens."
+    if _is_missing(settings):
+        return f"{settings.ledger_place} is not there yet; the first run makes it."
+    with Ledger.open(settings.ledger_place) as ledger:
+        return f"{ledger.name} opens."
+
+
+def _is_missing(settings: "Settings") -> bool:
+    from tasks.ledger.store import is_url
+
+    return not is_url(settings.ledger_place) and not Path(settings.ledger_place).exists()
 
 
 def _output(settings: "Settings") -> str:

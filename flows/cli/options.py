@@ -41,7 +41,7 @@ Algorithm = Annotated[
 ]
 Window = Annotated[str, typer.Option(help="Rows and columns of chips from the north-west: 0:4,0:4 is 16 chips.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
-Ledger = Annotated[Path | None, typer.Option(help="The ledger's SQLite file.")]
+Ledger = Annotated[str | None, typer.Option(help="The ledger: a SQLite file, or postgresql://user@host/database.")]
 Out = Annotated[Path | None, typer.Option(help="Folder that files go to.")]
 Template = Annotated[str, typer.Option("--template", help="Path of a chip's file: {algorithm}, {tile}, {x}, {y}.")]
 Flawed = Annotated[FlawedChoice, typer.Option(help="Chips with failed pixels: where they go.")]
@@ -66,7 +66,7 @@ NEGATIVE_COORDINATES = {"ignore_unknown_options": True}
 def settle(
     *,
     algorithm: str | None = None,
-    ledger: Path | None = None,
+    ledger: str | None = None,
     out: Path | None = None,
     hosts: str | None = None,
     keyspace: str | None = None,
@@ -97,7 +97,7 @@ def settle(
     return f"No Cassandra is set: using the sandbox at {', '.join(node.hosts)} port {node.port}."
 
 
-def settle_wps(*, ledger: Path | None = None, url: str | None = None) -> str | None:
+def settle_wps(*, ledger: str | None = None, url: str | None = None) -> str | None:
     """Turn the flags of a polygon campaign into `OVERLANDER_*` variables, and fall back on the sandbox's WPS.
 
     Returns:

@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -214,7 +213,7 @@ def status(
     started = time.monotonic()
     options.settle_wps(ledger=ledger)
     settings = load_settings()
-    with Ledger.open(settings.ledger_file, create=False) as kept, kept.read() as reading:
+    with Ledger.open(settings.ledger_place, create=False) as kept, kept.read() as reading:
         name, series = _latest(reading, source, campaign)
         found = standing(reading, [one.number for one in series], settings.wps_on_uncertain)
     folder = (out or settings.out / name).absolute()
@@ -241,7 +240,7 @@ def results(
     from tasks.settings import load_settings
 
     options.settle_wps(ledger=ledger)
-    with Ledger.open(load_settings().ledger_file, create=False) as kept, kept.read() as reading:
+    with Ledger.open(load_settings().ledger_place, create=False) as kept, kept.read() as reading:
         _, series = _latest(reading, source, campaign)
         names, rows = selected(reading, [one.number for one in series], where or "", given.listed(columns))
         console.give_rows(names, rows, as_json=json)
@@ -263,7 +262,7 @@ def _latest(reading: Any, source: str, campaign: str | None) -> tuple[str, list[
     return name, series
 
 
-def _settle(ledger: Path | None, url: str | None) -> None:
+def _settle(ledger: str | None, url: str | None) -> None:
     named = options.settle_wps(ledger=ledger, url=url)
     if named:
         console.say(named)

@@ -17,7 +17,7 @@ DEFAULT_TEMPLATE = "{algorithm}/{tile}/{tile}_{x}_{y}.json"
 
 def settle(
     algorithm: str | None,
-    ledger: Path | None,
+    ledger: str | None,
     out: Path | None,
     hosts: str | None,
     keyspace: str | None,
@@ -120,7 +120,7 @@ def _try_services(mode: str, work: "Campaign") -> None:
     from tasks.settings import load_settings
 
     settings = load_settings()
-    with ResultsTable.open(settings.cassandra), Ledger.open(settings.ledger_file):
+    with ResultsTable.open(settings.cassandra), Ledger.open(settings.ledger_place):
         if mode == "request" or (mode == "run" and settings.service_url is not None):
             with contextlib.suppress(TransientError):
                 Requester(settings, work.algorithm).close()

@@ -36,11 +36,11 @@ def status(
     started = time.monotonic()
     options.settle(algorithm=algorithm, ledger=ledger, out=out)
     work = campaign_of(tile, region, window)
-    with Ledger.open(load_settings().ledger_file, create=False) as kept, kept.read() as reading:
+    with Ledger.open(load_settings().ledger_place, create=False) as kept, kept.read() as reading:
         notes = find_tiles(reading, work.tile.region.name, work.tile.name, work.algorithm)
         if not notes:
             raise BadInput(
-                f"The ledger {kept.path} knows nothing of tile {work.tile.name} ({work.tile.region.name}) with "
+                f"The ledger {kept.name} knows nothing of tile {work.tile.name} ({work.tile.region.name}) with "
                 f"{work.algorithm}. Look at it first: overlander tile count {work.tile.name}."
             )
         note = notes[0]

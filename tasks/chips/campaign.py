@@ -217,7 +217,7 @@ def site(campaign: Campaign, *, words: str) -> Iterator[Site]:
     settings = load_settings()
     with ExitStack() as stack:
         table = stack.enter_context(ResultsTable.open(settings.cassandra))
-        ledger = stack.enter_context(Ledger.open(settings.ledger_file))
+        ledger = stack.enter_context(Ledger.open(settings.ledger_place))
         held = stack.enter_context(lease(ledger, lease_name(ground_of(campaign, table)), words))
         opened = Site(campaign, settings, table, ledger, held)
         stack.callback(opened.close)

@@ -10,13 +10,13 @@ from sqlalchemy import Connection, Row, and_, delete, func, select
 
 from tasks.chips.grid import Chip, pack_positions, unpack_positions
 from tasks.chips.states import Look, Record, State
+from tasks.ledger.database import upsert
 from tasks.ledger.keys import Ground, among, key, of, on
 from tasks.ledger.requests import asked_for, note_asked
 from tasks.ledger.schema import chips as chips_table
 from tasks.ledger.schema import exports as exports_table
 from tasks.ledger.schema import rates as rates_table
 from tasks.ledger.schema import tiles as tiles_table
-from tasks.ledger.store import upsert
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, and_, func, or_, select, update
 
 from tasks.errors import OverlanderError
+from tasks.ledger.database import take_turns
 from tasks.ledger.leases import Lease, end_if_over, lease
 from tasks.ledger.schema import features, series, units
 from tasks.ledger.store import Ledger
@@ -170,6 +171,7 @@ def claim(ledger: Connection, wanted: Sequence[int], terms: Terms, *, url: str, 
         .where(units.c.unit.in_(wanted), or_(*claimable), features.c.geometry.is_not(None))
         .with_for_update(of=units, skip_locked=True)
     )
+    take_turns(ledger, f"jobs at {url}")  # others count too, and must see what this one takes
     found = {row.unit: row for row in ledger.execute(query)}
     ready = [unit for unit in wanted if unit in found]
     room = max(0, limit - at_work(ledger, url))

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from tasks.errors import LeaseHeld, LeaseLost, OverlanderError
+from tasks.ledger.database import database_clock, insert_new
 from tasks.ledger.schema import leases
-from tasks.ledger.store import Ledger, database_clock
+from tasks.ledger.store import Ledger
 
 _log = logging.getLogger(__name__)
 _SAME_START_S = 2.0  # psutil adds the start in ticks to the time of boot, and that drifts with the clock
@@ -139,9 +140,11 @@ class _Holder:
 
 def _claim(connection: Connection, name: str, words: str, ttl_s: float) -> int:
     """Write this process down as holder and return the epoch."""
+    nobody = {"holder": _NOBODY, "epoch": 0, "since": datetime.now(UTC), "renewed_at": 0.0, "expires_at": 0.0}
+    insert_new(connection, leases, [{"name": name} | nobody])  # so that there is a row to be locked
+    row = _row(connection, name)
     now = database_clock(connection)
-    row = connection.execute(select(leases).where(leases.c.name == name).with_for_update()).one_or_none()
-    if row is not None and row.holder != _NOBODY and now < row.expires_at:
+    if row.holder != _NOBODY and now < row.expires_at:
         holder = _Holder.from_json(row.holder)
         if not holder.is_known_to_be_gone():
             raise LeaseHeld(
@@ -149,7 +152,7 @@ def _claim(connection: Connection, name: str, words: str, ttl_s: float) -> int:
                 "or end it, then run this again. If its machine is gone, its lease ends by itself in "
                 f"{row.expires_at - now:.0f} s."
             )
-    epoch = 1 if row is None else row.epoch + 1
+    epoch = row.epoch + 1
     values = {
         "holder": _Holder.this_process(words).as_json(),
         "epoch": epoch,
@@ -157,10 +160,7 @@ def _claim(connection: Connection, name: str, words: str, ttl_s: float) -> int:
         "renewed_at": now,
         "expires_at": now + ttl_s,
     }
-    if row is None:
-        connection.execute(insert(leases).values(name=name, **values))
-    else:
-        connection.execute(update(leases).where(leases.c.name == name).values(**values))
+    connection.execute(update(leases).where(leases.c.name == name).values(**values))
     return int(epoch)
 
 

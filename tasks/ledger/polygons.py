@@ -18,8 +18,9 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, Row, Select, func, select, update
 
 from tasks.errors import BadInput
+from tasks.ledger.database import insert_new
 from tasks.ledger.schema import campaigns, features, series, units
-from tasks.ledger.store import Ledger, insert_new
+from tasks.ledger.store import Ledger
 from tasks.ledger.units import Own
 
 LOT = 500

@@ -46,7 +46,7 @@ def plan_polygons(work: PolygonCampaign, settings: Settings) -> Plan:
     identity = identify(work.source, work.selection, work.id_field)
     plan = Plan(identity, intervals=len(work.interval_texts))
     found = read_features(work.source, identity, work.selection, work.preparation)
-    with Ledger.open(settings.ledger_file) as ledger:
+    with Ledger.open(settings.ledger_place) as ledger:
         with ledger.read() as connection:
             process = work.process
             series = known_series(

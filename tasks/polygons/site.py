@@ -100,7 +100,7 @@ def polygon_site(campaign: PolygonCampaign, *, words: str) -> Iterator[PolygonSi
     settings = load_settings()
     with ExitStack() as stack:
         identity = identify(campaign.source, campaign.selection, campaign.id_field)
-        ledger = stack.enter_context(Ledger.open(settings.ledger_file))
+        ledger = stack.enter_context(Ledger.open(settings.ledger_place))
         ledger.write(
             partial(
                 use_campaign, name=campaign.name, source=str(campaign.source.path), identity=identity.field or ""

@@ -71,9 +71,9 @@ def test_the_ledger_is_in_the_users_state_folder_unless_it_is_set(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OVERLANDER_STATE_FOLDER", str(folder / "state"))
-    assert load_settings().ledger_file == folder / "state" / "ledger.sqlite"
+    assert load_settings().ledger_place == folder / "state" / "ledger.sqlite"
     monkeypatch.setenv("OVERLANDER_LEDGER", str(folder / "mine.sqlite"))
-    assert load_settings().ledger_file == folder / "mine.sqlite"
+    assert load_settings().ledger_place == folder / "mine.sqlite"
 
 
 def test_a_password_is_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """What the ledger keeps of chips comes back as it was given, each campaign's apart from the others'."""
 
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,12 +69,6 @@ SAVED = Saved(
     problem="The results of 2 pixels do not match their md5.",
     bad=(3, 9_999),
 )
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.sqlite") as opened:
-        yield opened
 
 
 def recalled(ledger: Ledger, ground: Ground = HERE, chips: list[Chip] | None = None) -> dict[Chip, Record]:

@@ -12,27 +12,21 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Row, event, select
 
 from tasks.errors import LeaseHeld, LeaseLost
+from tasks.ledger.database import database_clock
 from tasks.ledger.leases import lease
 from tasks.ledger.schema import leases
-from tasks.ledger.store import Ledger, database_clock
+from tasks.ledger.store import Ledger
 
 TILE = "tile LCMAP H05V03"
 WORDS = "overlander tile run H05V03"
 LIMIT_S = 120
 spawn = multiprocessing.get_context("spawn")
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.sqlite") as opened:
-        yield opened
 
 
 def row_of(ledger: Ledger, name: str = TILE) -> Row[Any]:
@@ -53,9 +47,9 @@ def nothing(_connection: Connection) -> None:
     """Change nothing, where only the check of the lease matters."""
 
 
-def hold(path: Path, pipe: Pipe) -> None:
+def hold(place: str, pipe: Pipe) -> None:
     """Hold the lease in a process of its own; when told to, write under it and answer how that went."""
-    with Ledger.open(path) as ledger, lease(ledger, TILE, WORDS) as held:
+    with Ledger.open(place) as ledger, lease(ledger, TILE, WORDS) as held:
         pipe.send("held")
         pipe.recv()
         try:
@@ -67,9 +61,9 @@ def hold(path: Path, pipe: Pipe) -> None:
 
 
 @pytest.fixture
-def holder(ledger: Ledger) -> Iterator[tuple[BaseProcess, Pipe]]:
+def holder(ledger: Ledger, place: str) -> Iterator[tuple[BaseProcess, Pipe]]:
     here, there = spawn.Pipe()
-    process = spawn.Process(target=hold, args=(ledger.path, there), daemon=True)
+    process = spawn.Process(target=hold, args=(place, there), daemon=True)
     process.start()
     assert here.poll(LIMIT_S)
     assert here.recv() == "held"
@@ -217,16 +211,16 @@ def test_the_renewal_moves_the_end_of_the_lease(ledger: Ledger) -> None:
     commits = threading.Semaphore(0)
     with lease(ledger, TILE, WORDS, ttl_s=0.03):
         rewrite(ledger, expires_at=0.0)
-        event.listen(ledger._writes, "commit", lambda _connection: commits.release())
+        event.listen(ledger._database.writes, "commit", lambda _connection: commits.release())
         for _ in range(3):  # the event comes before its commit, and the first may be the rewriting's
             assert commits.acquire(timeout=LIMIT_S)
 
         assert row_of(ledger).expires_at > 0
 
 
-def claim_all(path: Path, names: list[str], together: Barrier, claims: "SimpleQueue[list[str]]") -> None:
+def claim_all(place: str, names: list[str], together: Barrier, claims: "SimpleQueue[list[str]]") -> None:
     mine = []
-    with Ledger.open(path) as ledger, contextlib.ExitStack() as held:
+    with Ledger.open(place) as ledger, contextlib.ExitStack() as held:
         together.wait(LIMIT_S)
         for name in names:
             with contextlib.suppress(LeaseHeld):
@@ -236,10 +230,10 @@ def claim_all(path: Path, names: list[str], together: Barrier, claims: "SimpleQu
         claims.put(mine)
 
 
-def test_of_four_processes_that_claim_the_same_names_each_name_has_one_holder(tmp_path: Path) -> None:
+def test_of_four_processes_that_claim_the_same_names_each_name_has_one_holder(place: str) -> None:
     names = [f"tile LCMAP H05V{v:02}" for v in range(50)]
     together, claims = spawn.Barrier(4), spawn.SimpleQueue()
-    arguments = (tmp_path / "ledger.sqlite", names, together, claims)
+    arguments = (place, names, together, claims)
     processes = [spawn.Process(target=claim_all, args=arguments, daemon=True) for _ in range(4)]
     for process in processes:
         process.start()

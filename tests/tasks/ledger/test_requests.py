@@ -1,11 +1,7 @@
 """What the ledger keeps of requests comes back as it was noted, and is written off when a person says so."""
 
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-import pytest
 
 from tasks.chips.grid import Chip
 from tasks.chips.states import Asked, Look, Record, State
@@ -47,12 +43,6 @@ ASKED = Asked(
     end_produced=LABELLED + timedelta(minutes=90),
 )
 UNSETTLED = replace(ASKED, settled_at=None, outcome=None)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.sqlite") as opened:
-        yield opened
 
 
 def note(ledger: Ledger, chip: Chip, *requests: Asked, ground: Ground = HERE) -> None:
