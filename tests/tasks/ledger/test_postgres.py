@@ -1,4 +1,4 @@
-"""The ledger on a real Postgres: what is unfit is refused in one paragraph, and processes share a service's limit."""
+"""The ledger on a real Postgres: what is unfit is refused, and processes share a service's limit."""
 
 import contextlib
 import multiprocessing
@@ -86,8 +86,9 @@ def test_what_is_no_url_is_refused() -> None:
 
 def test_whoever_reads_cannot_write(postgres_ledger: str) -> None:
     with Ledger.open(postgres_ledger) as ledger, ledger.read() as connection:
+        delete = text("DELETE FROM units")
         with pytest.raises(DBAPIError, match="read-only"):
-            connection.execute(text("DELETE FROM units"))
+            connection.execute(delete)
 
 
 def claim_some(place: str, units: list[int], together: Barrier, taken: "SimpleQueue[list[int]]") -> None:
