@@ -15,7 +15,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, Select, func, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from tasks.errors import BadInput
 from tasks.ledger.database import insert_new
@@ -237,30 +237,16 @@ class Loader:
         """Write features down, `lot` at a time, and say of each lot what became of it."""
         reader = iter(found)
         while some := list(islice(reader, lot)):
-            rows = [self._row(feature) for feature in some]
-            yield self._ledger.write(partial(self._write, rows=rows))
+            keyed = [(self._key(feature), feature) for feature in some]
+            yield self._ledger.write(partial(self._write, lot=keyed))
 
     def foresee(self, found: Iterable[SourceFeature], lot: int = LOT) -> Iterable[Foreseen]:
         """Say of each lot of features what loading it would do, and how many units it would leave to be sent."""
         reader = iter(found)
         while some := list(islice(reader, lot)):
-            rows = [self._row(feature) for feature in some]
+            keyed = [(self._key(feature), feature) for feature in some]
             with self._ledger.read() as connection:
-                yield self._foresee(connection, rows)
-
-    def _row(self, feature: SourceFeature) -> dict[str, Any]:
-        return {
-            "campaign": self._campaign,
-            "key": self._key(feature),
-            "fingerprint": feature.fingerprint,
-            "current": True,
-            "ordinal": feature.number,
-            "id": feature.id,
-            "geometry": None if feature.geometry is None else zlib.compress(feature.geometry.encode()),
-            "properties": _as_json(feature.properties) if feature.properties else None,
-            "problem": feature.problem,
-            "note": feature.note,
-        }
+                yield self._foresee(connection, keyed)
 
     def _key(self, feature: SourceFeature) -> str:
         """Return what tells a feature from others: its id, else its geometry and which of equal ones it is."""
@@ -270,99 +256,115 @@ class Loader:
         self._alike[short] += 1
         return f"{feature.fingerprint} {self._alike[short]}"
 
-    def _write(self, ledger: Connection, rows: list[dict[str, Any]]) -> Loaded:
-        known = self._known(ledger, rows)
+    def _write(self, ledger: Connection, lot: Sequence[tuple[str, SourceFeature]]) -> Loaded:
+        known = self._known(ledger, [key for key, _ in lot])
         current = {row.key: row for row in known if row.current}
         by_print = {(row.key, row.fingerprint): row for row in known}
         changed = [
-            row for row in rows if row["key"] in current and current[row["key"]].fingerprint != row["fingerprint"]
+            (key, found) for key, found in lot if key in current and current[key].fingerprint != found.fingerprint
         ]
-        if self._accept:
-            _replace(ledger, [current[row["key"]].feature for row in changed], changed, by_print)
-        left = set() if self._accept else {row["key"] for row in changed}
-        insert_new(ledger, features, [row for row in rows if row["key"] not in left])
-        for row in rows:
-            if (old := by_print.get((row["key"], row["fingerprint"]))) is not None:
-                self._bring_up_to_date(ledger, old, row)
-        kept = [row for row in rows if row["key"] not in left]
-        new = sum(row["key"] not in current for row in rows)
+        if changed and self._accept:
+            _replace(ledger, [current[key].feature for key, _ in changed], changed, by_print)
+        left = set() if self._accept else {key for key, _ in changed}
+        kept = [(key, found) for key, found in lot if key not in left]
+        fresh = [(key, found) for key, found in kept if (key, found.fingerprint) not in by_print]
+        insert_new(ledger, features, [self._row(key, found) for key, found in fresh])
+        for key, found in kept:
+            if (old := by_print.get((key, found.fingerprint))) is not None:
+                _bring_up_to_date(ledger, old, found)
+        if fresh or changed:
+            known = self._known(ledger, [key for key, _ in kept])
+        new = sum(key not in current for key, _ in lot)
         return Loaded(
-            units=self._units(ledger, kept),
+            units=self._units(ledger, {row.key: row for row in known if row.current}, [key for key, _ in kept]),
             new=new,
-            same=len(rows) - new - len(changed),
-            changed=tuple(row["id"] for row in changed),
+            same=len(lot) - new - len(changed),
+            changed=tuple(found.id for _, found in changed),
         )
 
-    def _foresee(self, ledger: Connection, rows: list[dict[str, Any]]) -> Foreseen:
-        known = self._known(ledger, rows)
+    def _foresee(self, ledger: Connection, lot: Sequence[tuple[str, SourceFeature]]) -> Foreseen:
+        known = self._known(ledger, [key for key, _ in lot])
         current = {row.key: row for row in known if row.current}
-        changed = {
-            row["key"]
-            for row in rows
-            if row["key"] in current and current[row["key"]].fingerprint != row["fingerprint"]
-        }
-        of_run = [one.number for one in self._series]
+        changed = {key for key, found in lot if key in current and current[key].fingerprint != found.fingerprint}
         held = select(units.c.feature, func.count().label("number")).where(
-            units.c.series.in_(of_run),
+            units.c.series.in_([one.number for one in self._series]),
             units.c.feature.in_([row.feature for row in current.values()]),
             units.c.own != Own.PENDING.value,
         )
         settled = {row.feature: row.number for row in ledger.execute(held.group_by(units.c.feature))}
         to_send = 0
-        for row in rows:
-            if row["problem"] or (row["key"] in changed and not self._accept):
+        for key, found in lot:
+            if found.problem or (key in changed and not self._accept):
                 continue
-            old = None if row["key"] in changed else current.get(row["key"])
+            old = None if key in changed else current.get(key)
             to_send += len(self._series) - (settled.get(old.feature, 0) if old is not None else 0)
-        new = sum(row["key"] not in current for row in rows)
+        new = sum(key not in current for key, _ in lot)
         return Foreseen(new=new, changed=len(changed), to_send=to_send)
 
-    def _known(self, ledger: Connection, rows: Sequence[dict[str, Any]]) -> Sequence[Row[Any]]:
-        return ledger.execute(_of_keys(self._campaign, [row["key"] for row in rows])).all()
+    def _known(self, ledger: Connection, keys: Sequence[str]) -> Sequence[Row[Any]]:
+        named = ("feature", "key", "fingerprint", "current", "ordinal", "id", "problem")
+        columns = [features.c[name] for name in named]
+        query = select(*columns).where(features.c.campaign == self._campaign, features.c.key.in_(keys))
+        return ledger.execute(query).all()
 
-    def _bring_up_to_date(self, ledger: Connection, old: Row[Any], row: dict[str, Any]) -> None:
-        """Take over where a known feature stands in the source, and how it can be sent where it could not."""
-        fresh = {name: row[name] for name in ("ordinal", "id") if row[name] != getattr(old, name)}
-        mended = old.problem and not row["problem"]
-        if mended:
-            fresh |= {name: row[name] for name in ("geometry", "problem", "note")}
-        if fresh:
-            ledger.execute(update(features).where(features.c.feature == old.feature).values(fresh))
-        if mended:
-            never_sent = (units.c.feature == old.feature, units.c.error_class == BAD_GEOMETRY)
-            ledger.execute(
-                update(units).where(*never_sent).values(own=Own.PENDING.value, error_class="", error_text="")
-            )
+    def _row(self, key: str, found: SourceFeature) -> dict[str, Any]:
+        where = {"campaign": self._campaign, "key": key, "fingerprint": found.fingerprint, "current": True}
+        return where | {"ordinal": found.number, "id": found.id} | _as_sent(found)
 
-    def _units(self, ledger: Connection, rows: Sequence[dict[str, Any]]) -> tuple[int, ...]:
-        keys = [row["key"] for row in rows]
-        found = {row.key: row for row in ledger.execute(_of_keys(self._campaign, keys)) if row.current}
-        insert_new(ledger, units, [_unit(found[key], one.number) for key in keys for one in self._series])
-        wanted = [one.number for one in self._series]
-        numbers = [found[key].feature for key in keys]
-        pairs = select(units.c.unit, units.c.feature, units.c.series).where(
-            units.c.series.in_(wanted), units.c.feature.in_(numbers)
+    def _units(self, ledger: Connection, found: Mapping[str, Row[Any]], keys: Sequence[str]) -> tuple[int, ...]:
+        """Return the units of some features, and make those that are missing."""
+        wanted = [(found[key].feature, one.number) for key in keys for one in self._series]
+        query = select(units.c.feature, units.c.series, units.c.unit).where(
+            units.c.series.in_([one.number for one in self._series]),
+            units.c.feature.in_([found[key].feature for key in keys]),
         )
-        of_pair = {(row.feature, row.series): row.unit for row in ledger.execute(pairs)}
-        return tuple(of_pair[number, one] for number in numbers for one in wanted)
+        there = {(row.feature, row.series): row.unit for row in ledger.execute(query)}
+        missing = [
+            _unit(found[key], one.number)
+            for key in keys
+            for one in self._series
+            if (found[key].feature, one.number) not in there
+        ]
+        if missing:
+            insert_new(ledger, units, missing)
+            there = {(row.feature, row.series): row.unit for row in ledger.execute(query)}
+        return tuple(there[pair] for pair in wanted)
+
+
+def _bring_up_to_date(ledger: Connection, old: Row[Any], found: SourceFeature) -> None:
+    """Take over where a known feature stands in the source, and how it can be sent where it could not."""
+    fresh: dict[str, Any] = {}
+    if (old.ordinal, old.id) != (found.number, found.id):
+        fresh = {"ordinal": found.number, "id": found.id}
+    mended = old.problem and not found.problem
+    if mended:
+        fresh |= _as_sent(found)
+    if fresh:
+        ledger.execute(update(features).where(features.c.feature == old.feature).values(fresh))
+    if mended:
+        never_sent = (units.c.feature == old.feature, units.c.error_class == BAD_GEOMETRY)
+        ledger.execute(
+            update(units).where(*never_sent).values(own=Own.PENDING.value, error_class="", error_text="")
+        )
+
+
+def _as_sent(found: SourceFeature) -> dict[str, Any]:
+    geometry = None if found.geometry is None else zlib.compress(found.geometry.encode())
+    properties = json.dumps(dict(found.properties), default=str) if found.properties else None
+    return {"geometry": geometry, "properties": properties, "problem": found.problem, "note": found.note}
 
 
 def _replace(
     ledger: Connection,
     old: list[int],
-    changed: list[dict[str, Any]],
+    changed: Sequence[tuple[str, SourceFeature]],
     by_print: dict[tuple[str, str], Row[Any]],
 ) -> None:
     """Make the changed features' new rows the current ones; some may have been that before."""
     ledger.execute(update(features).where(features.c.feature.in_(old)).values(current=False))
-    again = [by_print[pair].feature for row in changed if (pair := (row["key"], row["fingerprint"])) in by_print]
+    before = [by_print.get((key, found.fingerprint)) for key, found in changed]
+    again = [row.feature for row in before if row is not None]
     ledger.execute(update(features).where(features.c.feature.in_(again)).values(current=True))
-
-
-def _of_keys(campaign: str, keys: Sequence[str]) -> Select[Any]:
-    named = ("feature", "key", "fingerprint", "current", "ordinal", "id", "problem")
-    columns = [features.c[name] for name in named]
-    return select(*columns).where(features.c.campaign == campaign, features.c.key.in_(keys))
 
 
 def _unit(feature: Row[Any], series_number: int) -> dict[str, Any]:
@@ -373,10 +375,6 @@ def _unit(feature: Row[Any], series_number: int) -> dict[str, Any]:
         "error_class": BAD_GEOMETRY if feature.problem else "",
         "error_text": feature.problem,
     }
-
-
-def _as_json(properties: Mapping[str, Any]) -> str:
-    return json.dumps(dict(properties), default=str)
 
 
 def _series(row: Row[Any]) -> Series:

@@ -35,8 +35,6 @@ from tasks.polygons.values import keep_outputs
 _FEW_LOOKS = 3
 """Answers in a row that cannot be read: one is chance, three mean that limits may run out on them."""
 
-_JITTER = random.Random()  # noqa: S311 - spreads requests, guards nothing
-
 
 async def send(run: Run, claimed: Claimed, ticket: int) -> Job | None:
     """Send a unit that is written down as `submitting`; return the job to follow, if there is one."""
@@ -114,7 +112,7 @@ def _pause_s(run: Run, job: Job) -> float:
     age_s = time.monotonic() - job.accepted
     looks = 0 if job.unreadable else job.looks
     quick_s = run.durations.quick_s if run.proven else 0.0
-    return wait_s(age_s, looks, quick_s, run.rules) * _JITTER.uniform(0.9, 1.1)
+    return wait_s(age_s, looks, quick_s, run.rules, random.random())  # noqa: S311 - guards nothing
 
 
 async def _taken(run: Run, claimed: Claimed, ticket: int, status: JobStatus) -> Job | None:

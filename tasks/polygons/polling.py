@@ -8,6 +8,7 @@ from tasks.polygons.rules import Rules
 
 _SHARE_OF_AGE = 0.16  # half of it, the lateness to expect, is less than a tenth of the job's duration
 _STEP = 1.5  # half of it is less than the first interval
+_SPREAD = 0.2
 _SAMPLE = 200
 
 
@@ -26,7 +27,7 @@ class Durations:
             self.quick_s = sorted(self.recent_s)[len(self.recent_s) // 10]
 
 
-def wait_s(age_s: float, looks: int, quick_s: float, rules: Rules) -> float:
+def wait_s(age_s: float, looks: int, quick_s: float, rules: Rules, chance: float) -> float:
     """Return how long to wait before the next look at a job.
 
     The end is then seen, in the median, within a first interval or a tenth of the job's duration, whichever is
@@ -37,9 +38,10 @@ def wait_s(age_s: float, looks: int, quick_s: float, rules: Rules) -> float:
         looks: how often it was looked at.
         quick_s: what nearly all jobs take at least; there is no point in looking sooner.
         rules: of the run.
+        chance: from 0 to 1, drawn for each look: spreads the looks at jobs that began together.
     """
     step = rules.poll_s if looks == 0 else max(rules.poll_s * _STEP, age_s * _SHARE_OF_AGE)
-    return min(max(step, 0.9 * quick_s - age_s), rules.poll_longest_s)
+    return min(max(step, 0.9 * quick_s - age_s) * (1 + _SPREAD * chance), rules.poll_longest_s)
 
 
 @dataclass(frozen=True)
