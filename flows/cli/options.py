@@ -103,7 +103,7 @@ def settle(
 
 
 def use_sandbox(node: "Node") -> None:
-    """Point this process and its children at the sandbox; its algorithm, ledger and pace are used where none is set."""
+    """Point this process and its children at the sandbox; where unset, algorithm, ledger and pace are its own."""
     from deployments.sandbox import world
     from tasks.settings import load_settings
 
