@@ -56,6 +56,12 @@ class Service:
         """Ask for a chip as another client of the service does."""
         self._call("GET", f"/results/{self.algorithm}/{chip.x}/{chip.y}?refresh=true")
 
+    def forget(self) -> None:
+        """Drop what waits or is under way, and make the plan one without troubles."""
+        self._call("POST", "/sandbox/purge")
+        self._call("DELETE", "/sandbox/plan")
+        self.plan(short_results=True)
+
     def _call(self, verb: str, path: str, body: object = None) -> Any:
         answer = httpx.request(verb, self.url + path, json=body, trust_env=False, timeout=30)
         answer.raise_for_status()

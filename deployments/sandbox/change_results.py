@@ -33,7 +33,7 @@ troubles that it names replace all troubles and are counted anew, left out they 
         "workers": 1,                1 to 8 chips at a time
         "worker_algorithm": null,    what all rows are written under; null is what was asked for
         "short_results": false,      texts of 100 bytes instead of 4.4 kB
-        "crash_pause_s": 1.0,        how long a job rests after its worker died of it
+        "crash_pause_s": 1.0,        how long a job rests after its worker died of it; longer each time
         "paused": false,
         "wakes_on_request": false},  while true no job is taken; the next request that queues one sets it to false
      "troubles": {
@@ -64,8 +64,9 @@ troubles; fields of one moment may stand in one trouble, and one of each moment 
         never: true              the job is taken, and nothing is ever written
         other_version: text      all rows are written under this algorithm
 
-RabbitMQ puts the job of a dead worker back to its old place, and so does this; but for `crash_pause_s` it is left
-alone, so that one worker gets to the chips behind it, as the many workers of the real service do.
+RabbitMQ puts the job of a dead worker back to its old place, and so does this; but for `crash_pause_s`, twice as
+long each time up to a minute, it is left alone: as on a cluster that starts a worker which keeps dying ever later,
+and so that one worker gets to the chips behind it, as the many workers of the real service do.
 """
 
 import argparse

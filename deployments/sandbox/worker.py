@@ -33,6 +33,7 @@ _SHORT_RESULTS = tuple(
 )
 _BATCH_BYTES = 40_000
 _BATCH_ROWS = 200
+_LONGEST_REST_S = 60.0
 _LOOK_EVERY_S = 0.05  # a slow worker writes as many rows at a time as fall due in this
 _INSERT = (
     "INSERT INTO results "
@@ -72,7 +73,7 @@ class Workers:
                 self._compute(job)
             except Exception:  # noqa: BLE001 - as the real worker: whatever it is, the chip starts over
                 traceback.print_exc()
-                self._records.requeue(job, self._records.plan.settings.crash_pause_s)
+                self._rest(job)
 
     def _compute(self, job: Job) -> None:
         if job.trouble and job.trouble.never:
@@ -91,7 +92,12 @@ class Workers:
         if dies_at is None:
             self._records.finish(job)
         else:
-            self._records.requeue(job, self._records.plan.settings.crash_pause_s)
+            self._rest(job)
+
+    def _rest(self, job: Job) -> None:
+        """Put back a job of which its worker died: it rests twice as long each time, up to a minute."""
+        first_s = self._records.plan.settings.crash_pause_s
+        self._records.requeue(job, min(first_s * 2.0 ** min(job.crashes, 60), max(first_s, _LONGEST_REST_S)))
 
     def _spans(self, end: int) -> Iterator[tuple[int, int]]:
         """Yield the positions to write next, from up to but without, when their time has come."""

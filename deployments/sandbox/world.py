@@ -20,10 +20,16 @@ from tasks.settings import state_folder
 ALGORITHM = seed.ALGORITHM
 """The algorithm whose results the sandbox holds."""
 
-_AT_FIRST = {"short_results": True, "pixels_per_s": 4000, "crash_pause_s": 1e-6, "wakes_on_request": True}
-"""The service's plan in a new sandbox: slow enough to see chips at work, 4 to 7 s each on two cores.
+_AT_FIRST = {
+    "short_results": True,
+    "pixels_per_s": 4000,
+    "workers": 2,
+    "crash_pause_s": 1e-6,
+    "wakes_on_request": True,
+}
+"""The service's plan in a new sandbox: slow enough to see chips at work, some seconds each on two cores.
 
-With a single worker, a job that rests after a crash would be overtaken by whole chips, and look stalled.
+With so few workers, a job that rests after its first crash would be overtaken by whole chips, and look stalled.
 """
 
 JARS_VARIABLE = "OVERLANDER_SANDBOX_JARS"

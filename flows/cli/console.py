@@ -127,11 +127,21 @@ def live_progress(words: str) -> Iterator[None]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Bars(*columns, console=err(), transient=True) as bars:
             seen = bars.add_task(f"{words}: starting", total=None)
+            settled = bars.add_task("", total=None, visible=False)
             saved = bars.add_task("", total=None, visible=False)
             while not ended.wait(0.2):
                 if (progress := _progress()) is not None:
                     looked = f"{words}: chips looked at"
                     bars.update(seen, description=looked, completed=progress.surveyed, total=progress.chips)
+                    if progress.requested or progress.settled:
+                        back = f"come home ({counted(progress.requested, 'request')} sent)"
+                        # Of how many nobody knows: a request may be the second for its chip, or somebody else's.
+                        bars.update(
+                            settled,
+                            description=f"{back:>{len(looked)}}",
+                            completed=progress.settled,
+                            visible=True,
+                        )
                     if progress.to_export:
                         written = f"files written ({progress.kept:,} kept)"
                         bars.update(
@@ -147,10 +157,7 @@ def live_progress(words: str) -> Iterator[None]:
         while not ended.wait(0.2):
             if (progress := _progress()) is None or time.monotonic() - said_at < _SECONDS_BETWEEN_LINES:
                 continue
-            line = (
-                f"{words}: {progress.surveyed:,} of {progress.chips:,} chips looked at, "
-                f"{progress.exported:,} files written, {progress.kept:,} kept"
-            )
+            line = f"{words}: {progress_line(progress)}"
             if line != said:
                 say(line)
                 said, said_at = line, time.monotonic()
@@ -162,6 +169,14 @@ def live_progress(words: str) -> Iterator[None]:
     finally:
         ended.set()
         thread.join(timeout=2)
+
+
+def progress_line(progress: "Progress") -> str:
+    """Return how far a run is, in a line: the chips it has looked at, asked for, seen come home, and saved."""
+    parts = [f"{progress.surveyed:,} of {progress.chips:,} chips looked at"]
+    if progress.requested or progress.settled:
+        parts += [f"{counted(progress.requested, 'request')} sent", f"{progress.settled:,} come home"]
+    return ", ".join([*parts, f"{progress.exported:,} files written", f"{progress.kept:,} kept"])
 
 
 def _progress() -> "Progress | None":

@@ -62,6 +62,9 @@ ServiceUrl = Annotated[str | None, typer.Option(help="Base URL of the change-res
 NEGATIVE_COORDINATES = {"ignore_unknown_options": True}
 """Context settings of commands whose arguments may begin with a minus."""
 
+SANDBOX_PACE = {"stall_after_s": 8, "poll_first_s": 0.5, "poll_longest_s": 2}
+"""How patient a run is with the sandbox's service, where nobody set it: its chips take seconds, not hours."""
+
 
 def settle(
     *,
@@ -94,7 +97,9 @@ def settle(
     if settings.service_url not in (None, world.service_url()):
         return None  # a real service must never be asked for what the sandbox's table lacks
     use_sandbox(node)
-    return f"No Cassandra is set: using the sandbox at {', '.join(node.hosts)} port {node.port}."
+    service_url = load_settings().service_url
+    words = f"No Cassandra is set: using the sandbox at {', '.join(node.hosts)} port {node.port}"
+    return f"{words} and its service at {service_url}." if service_url else f"{words}."
 
 
 def settle_wps(*, ledger: str | None = None, url: str | None = None) -> str | None:
@@ -118,8 +123,9 @@ def settle_wps(*, ledger: str | None = None, url: str | None = None) -> str | No
 
 
 def use_sandbox(node: "Node") -> None:
-    """Point this process and its children at the sandbox, its algorithm and its ledger where none are set."""
+    """Point this process and its children at the sandbox; where unset, algorithm, ledger and pace are its own."""
     from deployments.sandbox import world
+    from tasks.settings import load_settings
 
     for name, value in {
         "CASSANDRA_HOSTS": ",".join(node.hosts),
@@ -128,9 +134,17 @@ def use_sandbox(node: "Node") -> None:
         "CASSANDRA_PASSWORD": node.password,
     }.items():
         _set(f"OVERLANDER_{name}", value)
-    os.environ.setdefault("OVERLANDER_CASSANDRA_KEYSPACE", node.keyspace)
-    os.environ.setdefault("OVERLANDER_ALGORITHM", world.ALGORITHM)
-    os.environ.setdefault("OVERLANDER_LEDGER", str(world.ledger_file()))
+    settings = load_settings()
+    if settings.cassandra.keyspace is None:
+        _set("OVERLANDER_CASSANDRA_KEYSPACE", node.keyspace)
+    sandbox = {
+        "algorithm": world.ALGORITHM,
+        "ledger": world.ledger_file(),
+        "service_url": world.service_url(),
+        **SANDBOX_PACE,
+    }
+    for name in sandbox.keys() - settings.model_fields_set:
+        _set(f"OVERLANDER_{name.upper()}", sandbox[name])
 
 
 def _set(name: str, value: object) -> None:

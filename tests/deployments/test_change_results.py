@@ -481,6 +481,14 @@ def test_a_chip_of_a_crash_loop_rewrites_its_first_rows_and_holds_nobody_up(
     assert jobs(service, chip)[0]["state"] in ("queued", "taken")
 
 
+def test_a_job_rests_twice_as_long_each_time_that_its_worker_dies_of_it(service: httpx.Client, chip: Chip) -> None:
+    plan(service, chip, {"crash_loop": True}, crash_pause_s=0.1)
+    begun = time.monotonic()
+    ask(service, chip)
+    until(lambda: jobs(service, chip)[0]["crashes"] >= 4)
+    assert time.monotonic() - begun >= 0.1 + 0.2 + 0.4
+
+
 def test_a_worker_of_another_version_writes_under_its_own_algorithm(
     service: httpx.Client, table: Session, chip: Chip
 ) -> None:
