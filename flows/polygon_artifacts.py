@@ -1,7 +1,7 @@
 """What a polygon campaign's run shows in the Prefect UI: states, failures by reason, the map, what to do next."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -9,6 +9,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from flows.artifacts import key_of
 from tasks.polygons.campaign import PolygonCampaign
 from tasks.polygons.report import Standing
+from tasks.report.units import Reason
+
+_MOST_REASONS = 50
 
 
 def artifact_key(campaign: str) -> str:
@@ -16,7 +19,9 @@ def artifact_key(campaign: str) -> str:
     return key_of(f"polygons {campaign}")
 
 
-def show_polygons(campaign: PolygonCampaign, found: Standing, files: Mapping[str, str]) -> None:
+def show_polygons(
+    campaign: PolygonCampaign, found: Standing, reasons: Sequence[Reason], files: Mapping[str, str]
+) -> None:
     """Put a campaign's states, its failures by reason, its map and what to do next into the UI."""
     key = artifact_key(campaign.name)
     create_table_artifact(
@@ -24,11 +29,17 @@ def show_polygons(campaign: PolygonCampaign, found: Standing, files: Mapping[str
         key=f"{key}-states",
         description=f"{campaign.name}: {found.counts.units:,} units by state",
     )
-    if found.reasons:
+    if reasons:
         create_table_artifact(
             [
-                {"units": why.units, "class": why.error_class, "text": why.text, "example": why.example}
-                for why in found.reasons
+                {
+                    "units": why.count,
+                    "class": why.error_class,
+                    "text": why.error,
+                    "example": why.example,
+                    "what to do": why.advice,
+                }
+                for why in reasons[:_MOST_REASONS]
             ],
             key=f"{key}-reasons",
             description=f"{campaign.name}: what went wrong",

@@ -21,10 +21,10 @@ from tasks.ledger.tally import Open, open_units
 from tasks.ledger.units import Own
 from tasks.polygons.campaign import polygon_campaign_of
 from tasks.polygons.load import Read, retry_units
-from tasks.polygons.report import standing, summary_of
+from tasks.polygons.report import Drawn, standing, summary_of
 from tasks.polygons.rules import OnUncertain, sendable_before
 from tasks.polygons.site import PolygonSite, polygon_site
-from tasks.polygons.tasks import TIME_BOX_S, collect_results, dispatch_batch, read_polygons
+from tasks.polygons.tasks import TIME_BOX_S, collect_results, dispatch_batch, draw_report, read_polygons
 
 _MOST_BATCHES_AT_ONCE = 64
 
@@ -179,9 +179,11 @@ def _run(place: PolygonSite, wishes: Wishes) -> State[dict[str, Any]]:
         except OverlanderError as error:
             failure = error  # what came of the others is collected and reported all the same
         files: dict[str, str] = runner.submit(collect_results, {"campaign": work}).result()
-    with place.ledger.read() as ledger:
-        found = standing(ledger, place.series_numbers, work.rules.on_uncertain, read)
-    show_polygons(work, found, files)
+        with place.ledger.read() as ledger:
+            found = standing(ledger, place.series_numbers, work.rules.on_uncertain, read)
+        drawn: Drawn = runner.submit(draw_report, {"campaign": work, "found": found}).result()
+        files |= {"map": str(drawn.map), "page": str(drawn.page)}
+    show_polygons(work, found, drawn.reasons, files)
     if failure is not None:
         raise failure
     summary = summary_of(work.name, found, time.monotonic() - started, work.out) | {

@@ -1,51 +1,17 @@
-"""What is left of a polygon campaign, and what went wrong in it: questions over all units of some series."""
+"""What is left to do of a polygon campaign: questions over all units of some series."""
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, desc, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, false, func, or_, select
 
 from tasks.ledger.schema import features, units
 from tasks.ledger.units import AT_WORK, Own
 
-_MOST_REASONS = 50
 _SENT = (Own.PENDING.value, Own.UNCERTAIN.value)
-_WITH_REASONS = (Own.FAILED.value, Own.GIVEN_UP.value, Own.UNCERTAIN.value)
 _WORTH_A_LOOK: ColumnElement[bool] = and_(units.c.own == Own.GIVEN_UP.value, units.c.looked_again == false())
-
-
-@dataclass(frozen=True)
-class Reason:
-    """A reason why units are not done.
-
-    Attributes:
-        error_class, text: what went wrong.
-        units: how many came to it.
-        example: the id of one of their polygons.
-    """
-
-    error_class: str
-    text: str
-    units: int
-    example: str
-
-
-def reasons(ledger: Connection, series_numbers: Iterable[int]) -> tuple[Reason, ...]:
-    """Return why units of some series are not done, the most frequent reasons first."""
-    number = func.count()
-    query = (
-        select(
-            units.c.error_class, units.c.error_text, number.label("number"), func.min(features.c.id).label("id")
-        )
-        .join(features, features.c.feature == units.c.feature)
-        .where(units.c.series.in_(list(series_numbers)), features.c.current, units.c.own.in_(_WITH_REASONS))
-        .group_by(units.c.error_class, units.c.error_text)
-        .order_by(desc(number), units.c.error_class, units.c.error_text)
-        .limit(_MOST_REASONS)
-    )
-    return tuple(Reason(row.error_class, row.error_text, row.number, row.id) for row in ledger.execute(query))
 
 
 def not_looked_again(ledger: Connection, series_numbers: Iterable[int]) -> int:

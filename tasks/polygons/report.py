@@ -7,10 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tasks.ledger.tally import Reason, not_looked_again, reasons
+from tasks.files import write_if_changed
+from tasks.ledger.outcomes import Outcome, outcomes
+from tasks.ledger.polygons import Series
+from tasks.ledger.tally import not_looked_again
 from tasks.ledger.units import Counts, Own, counts
+from tasks.polygons.advice import ADVICE
 from tasks.polygons.load import Read
 from tasks.polygons.rules import OnUncertain
+from tasks.report.units import Reason, UnitLine, reasons_of
 
 _LEFT = (Own.PENDING, Own.SUBMITTING, Own.IN_FLIGHT)
 
@@ -23,14 +28,12 @@ class Standing:
         counts: units by own and by remote status.
         waiting: units on which a further run can do something.
         needs_person: units on which none can, and polygons that changed under an old id.
-        reasons: what went wrong, the most frequent first.
         next_steps: what to do, in sentences.
     """
 
     counts: Counts
     waiting: int
     needs_person: int
-    reasons: tuple[Reason, ...]
     next_steps: tuple[str, ...]
 
     @property
@@ -70,7 +73,6 @@ def standing(
         counts=found,
         waiting=waiting,
         needs_person=found.own[Own.FAILED] + given_up + (uncertain - later) + read.changed,
-        reasons=reasons(ledger, series_numbers),
         next_steps=_steps(found, read, to_look_at, given_up, on_uncertain),
     )
 
@@ -86,6 +88,72 @@ def summary_of(campaign: str, found: Standing, seconds: float, out: Path) -> dic
         "out": str(out),
         "next_steps": list(found.next_steps),
     }
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The page, its map, and the reasons that they tell of."""
+
+    page: Path
+    map: Path
+    reasons: tuple[Reason, ...]
+
+
+def draw(ledger: Connection, series: Sequence[Series], campaign: str, found: Standing, out: Path) -> Drawn:
+    """Write a campaign's page and map; memory does not grow with the size of the polygons.
+
+    Files that would not change are left alone.
+
+    Args:
+        ledger: to read.
+        series: what is done with each polygon.
+        campaign: its name.
+        found: where it stands.
+        out: folder of its files.
+
+    Raises:
+        OutputUnusable: the folder cannot be written.
+    """
+    from tasks.report.polygon_maps import polygon_map
+    from tasks.report.polygon_page import polygon_page
+
+    numbers = [one.number for one in series]
+    title = f"{campaign}: {series[0].process}" + (f", {series[0].interval}" if series[0].interval else "")
+    shapes = ((outcome.own, outcome.geometry) for outcome in outcomes(ledger, numbers, geometry=True))
+    picture = polygon_map(shapes, title)
+    reasons = reasons_of(map(_line, outcomes(ledger, numbers, "own <> 'done'")), ADVICE)
+    seconds: dict[str, list[float]] = {}
+    for outcome in outcomes(ledger, numbers, "ended_at IS NOT NULL"):
+        if outcome.accepted_at is not None and outcome.ended_at is not None:
+            seconds.setdefault(outcome.own, []).append((outcome.ended_at - outcome.accepted_at).total_seconds())
+    page = polygon_page(
+        title,
+        f"{found.counts.units:,} units at {series[0].url}",
+        {own.value: number for own, number in found.counts.own.items()},
+        {remote.value: number for remote, number in found.counts.remote.items()},
+        seconds,
+        reasons,
+        map(_line, outcomes(ledger, numbers, "own <> 'done'")),
+        {"results.csv": "results.csv", "results.parquet": "results.parquet", "urls.txt": "urls.txt"},
+        picture,
+        list(found.next_steps),
+    )
+    paths = Drawn(out / "report.html", out / "map.png", tuple(reasons))
+    write_if_changed(paths.map, picture)
+    write_if_changed(paths.page, page)
+    return paths
+
+
+def _line(outcome: Outcome) -> UnitLine:
+    return UnitLine(
+        id=outcome.id,
+        interval=outcome.interval,
+        state=outcome.own,
+        remote=outcome.remote,
+        attempts=outcome.attempts,
+        error_class=outcome.error_class,
+        error=outcome.error_text,
+    )
 
 
 def _steps(

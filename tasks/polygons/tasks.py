@@ -13,8 +13,10 @@ from prefect.tasks import exponential_backoff
 from tasks.ledger.units import Own
 from tasks.polygons import collect as collect_stage
 from tasks.polygons import load as load_stage
+from tasks.polygons import report as report_stage
 from tasks.polygons.campaign import PolygonCampaign
 from tasks.polygons.load import Read
+from tasks.polygons.report import Drawn, Standing
 from tasks.polygons.site import site_of
 from tasks.retries import is_transient
 
@@ -72,6 +74,29 @@ def dispatch_batch(campaign: PolygonCampaign, where: str, units: list[int], time
     found = site_of(campaign).dispatcher.dispatch(units, min(time_box_s, TIME_BOX_S))
     get_run_logger().info("%s: %s", where, _words(found))
     return {own.value: number for own, number in found.items() if number}
+
+
+@task(
+    name="draw",
+    task_run_name="{campaign.name} draw",
+    retries=2,
+    retry_delay_seconds=exponential_backoff(backoff_factor=5),
+    retry_jitter_factor=0.3,
+    retry_condition_fn=is_transient,
+    timeout_seconds=COLLECT_TIMEOUT_S,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def draw_report(campaign: PolygonCampaign, found: Standing) -> Drawn:
+    """Write the campaign's page and map.
+
+    Args:
+        campaign: the run's campaign, open in this process.
+        found: where it stands.
+    """
+    site = site_of(campaign)
+    with site.ledger.read() as ledger:
+        return report_stage.draw(ledger, site.series, campaign.name, found, campaign.out)
 
 
 @task(
