@@ -118,7 +118,9 @@ def draw(ledger: Connection, series: Sequence[Series], campaign: str, found: Sta
     from tasks.report.polygon_page import polygon_page
 
     numbers = [one.number for one in series]
-    title = f"{campaign}: {series[0].process}" + (f", {series[0].interval}" if series[0].interval else "")
+    title = f"{campaign}: {series[0].process}"
+    if series[0].interval:
+        title += f", {len(series)} intervals" if len(series) > 1 else f", {series[0].interval}"
     shapes = ((outcome.own, outcome.geometry) for outcome in outcomes(ledger, numbers, geometry=True))
     picture = polygon_map(shapes, title)
     reasons = reasons_of(map(_line, outcomes(ledger, numbers, "own <> 'done'")), ADVICE)
