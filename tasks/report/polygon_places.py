@@ -156,7 +156,8 @@ def _edges(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _extent(edges: NDArray[np.float64]) -> Extent:
     (south, _, west, _, west_360, _), (_, north, _, east, _, east_360) = edges.min(axis=0), edges.max(axis=0)
-    east = min(east, 180)
+    if east > 180:
+        west, east = -180, 180
     if east_360 > 180 and east_360 - west_360 < east - west:
         west, east = west_360, east_360
     return Extent(float(west), float(south), float(east), float(north))
