@@ -18,7 +18,10 @@ UNIT_LOOKS: Final[dict[str, Look]] = {
     "given_up": Look("#fa8420", "", "A time limit ran out while the service had the job, which may still end."),
     "failed": Look("#5c0526", "", "It was refused or it failed for good."),
 }
-"""Every state in the order in which reports list them: from home, by how far the others have come, to most in need of a person."""
+"""Every state in the order in which reports list them: from home to most in need of a person.
+
+Those that need nobody come by how far they are.
+"""
 
 
 def urgency(state: str) -> int:
