@@ -153,6 +153,16 @@ def test_what_has_no_place_is_counted_and_not_drawn(text: str | None) -> None:
     assert picture(polygon_map([("failed", text), ("done", box(148, -36, 1))], "wetlands")).width == WIDTH_PX
 
 
+@pytest.mark.parametrize("ring", [[[140, -30], [150, -30], [150, -36]], [[140, -30], [150, -36]]])
+def test_a_broken_ring_is_a_dot_where_it_lies(ring: list[list[float]]) -> None:
+    shapes = [
+        ("failed", json.dumps({"type": "Polygon", "coordinates": [ring]})),
+        ("done", box(140, -36, 1)),
+    ]
+    assert pixel(shapes, 145, -33) == looks("failed")
+    assert pixel(shapes, 140.3, -35.7) == looks("done")
+
+
 @pytest.mark.parametrize("shapes", [[], [("failed", None)]])
 def test_a_map_of_nothing_says_so_instead_of_failing(shapes: list[Shape]) -> None:
     assert picture(polygon_map(shapes, "wetlands")).width == WIDTH_PX
