@@ -11,18 +11,21 @@ from tasks.report.palette import Look
 
 UNIT_LOOKS: Final[dict[str, Look]] = {
     "done": Look("#146b58", "", "The job succeeded and its outputs are known.", home=True),
-    "in_flight": Look("#2b74f0", "", "The service has the job; a run asks where it stands."),
-    "submitting": Look("#80d2fb", "", "It is being sent, and no answer has come yet."),
     "pending": Look("#ead2a6", "", "It is not sent yet."),
+    "submitting": Look("#80d2fb", "", "It is being sent, and no answer has come yet."),
+    "in_flight": Look("#2b74f0", "", "The service has the job; a run asks where it stands."),
     "uncertain": Look("#b986b8", "", "It was sent, and it is not known whether the service has received it."),
     "given_up": Look("#fa8420", "", "A time limit ran out while the service had the job, which may still end."),
     "failed": Look("#5c0526", "", "It was refused or it failed for good."),
 }
-"""Every state in the order in which reports list them: from home to most in need of a person."""
+"""Every state in the order in which reports list them: from home to most in need of a person.
+
+Those that need nobody come by how far they are.
+"""
 
 
 def urgency(state: str) -> int:
-    """Return how much a state needs a person, as a number to sort by: 0 for the one that is home.
+    """Return how much a state is worth a look, as a number to sort by: 0 when home, most when it needs a person.
 
     Raises:
         KeyError: the state is none of `UNIT_LOOKS`.

@@ -48,7 +48,8 @@ class Places:
         extent: what holds them all; None when all are nowhere.
         lon, lat: of the centre of each one's first part, degrees, in the order in which they came.
         urgency: beside each centre, its state as `polygon_palette.urgency` counts it.
-        outlines: the geometries themselves, beside the centres; None when there were too many.
+        outlines: the geometries themselves, beside the centres, or None for one that is broken; None instead
+            of them all when there are too many.
     """
 
     counts: dict[str, int]
@@ -101,8 +102,14 @@ def gather(shapes: Iterable[Shape]) -> Places:
         lon=lon,
         lat=lat,
         urgency=np.concatenate(ranks),
-        outlines=None if outlines is None else shapely.from_geojson(np.array(outlines, object)),
+        outlines=None if outlines is None else _outlines(outlines),
     )
+
+
+def _outlines(texts: list[str]) -> NDArray[np.object_]:
+    # One with a ring that is none, not closed for example, becomes None.
+    found: NDArray[np.object_] = shapely.from_geojson(np.array(texts, object), on_invalid="ignore")
+    return found
 
 
 def _batches(shapes: Iterable[Shape]) -> Iterator[list[Shape]]:
@@ -156,7 +163,8 @@ def _edges(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _extent(edges: NDArray[np.float64]) -> Extent:
     (south, _, west, _, west_360, _), (_, north, _, east, _, east_360) = edges.min(axis=0), edges.max(axis=0)
-    east = min(east, 180)
+    if east > 180:
+        west, east = -180, 180
     if east_360 > 180 and east_360 - west_360 < east - west:
         west, east = west_360, east_360
     return Extent(float(west), float(south), float(east), float(north))
