@@ -44,6 +44,9 @@ class Queue:
                 taken.append(unit)
         return taken
 
+    def __len__(self) -> int:
+        return len(self._units)
+
     def __contains__(self, unit: int) -> bool:
         return unit in self._in
 
@@ -67,7 +70,10 @@ async def feed(
     while not run.stopping.is_set():
         run.progress.limit = run.pacer.limit
         wait_s = run.pacer.resume_at - time.monotonic()
-        room = _room(run)
+        if not run.agreed:
+            for left in queue.take(len(queue)):
+                run.pass_over(left)
+        room = min(_room(run), run.agreed)
         wanted = queue.take(room) if wait_s <= 0 and room else []
         if not wanted:
             await run.change(min(max(wait_s, 0.0), _LONGEST_WAIT_S) or run.rules.recheck_s)
@@ -92,6 +98,7 @@ async def feed(
             await run.journal.write(partial(_all_back, taken=taken))
             run.submitting.difference_update(taken)
             return
+        run.requests += len(taken)
         for unit in claimed.taken:
             begin(unit, run.pacer.begun())
         if claimed.full:

@@ -26,6 +26,7 @@ class Rules:
         ceiling: the pacer's upper bound. Eight, since each job of that service is a process with four workers.
         submits_at_once: requests on their way. What is on its way when a run is killed is uncertain: so, few.
         looks_at_once: status requests on their way. A pool of many connections costs more than it brings.
+        most_requests: what a person has agreed to; then nothing more is sent. None is no bound.
         attempts: requests for one unit. Two: a failure's text seldom tells a bad polygon from a bad moment.
         on_uncertain: what becomes of a unit whose request may have arrived.
         poll_s: the first look at a job, and the measure of those after it.
@@ -47,6 +48,7 @@ class Rules:
     ceiling: int = 8
     submits_at_once: int = 16
     looks_at_once: int = 16
+    most_requests: int | None = None
     attempts: int = 2
     on_uncertain: OnUncertain = "leave"
     poll_s: float = 2.0
@@ -75,8 +77,14 @@ class Rules:
         return min(self.most_at_once, self.submits_at_once) + min(self.most_at_once, self.looks_at_once)
 
 
-def rules_of(settings: Settings, concurrency: Concurrency = None, no_progress_s: float | None = None) -> Rules:
-    """Return the rules that a user has set."""
+def rules_of(
+    settings: Settings,
+    concurrency: Concurrency = None,
+    *,
+    no_progress_s: float | None = None,
+    most_requests: int | None = None,
+) -> Rules:
+    """Return the rules that a user's settings and flags make."""
     return Rules(
         concurrency=concurrency,
         ceiling=settings.wps_ceiling,
@@ -87,6 +95,7 @@ def rules_of(settings: Settings, concurrency: Concurrency = None, no_progress_s:
         running_limit_s=settings.wps_running_limit_s,
         total_limit_s=settings.wps_total_limit_s,
         no_progress_s=no_progress_s,
+        most_requests=most_requests,
     )
 
 

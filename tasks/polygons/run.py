@@ -1,5 +1,6 @@
 """What the parts of a dispatch share: one run at one service, on one event loop."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,6 +91,7 @@ class Run:
     """One run at one service.
 
     Attributes:
+        requests: claims made for sending, without those that came back unsent.
         proven: whether a status of any job of the campaign was ever read; until then one unit goes alone.
         fault: why the run ends before its time; None while it goes well.
     """
@@ -127,6 +129,7 @@ class Run:
         self.looking = anyio.Semaphore(rules.looks_at_once)
         self.durations = Durations()
         self.proven = False
+        self.requests = 0
         self.submitting: set[int] = set()
         self.followed: dict[int, Job] = {}
         self.last_end = time.monotonic()
@@ -156,6 +159,16 @@ class Run:
             setattr(self.progress, own.value, getattr(self.progress, own.value) + 1)
         self._settled(unit)
         self.wake()
+
+    @property
+    def agreed(self) -> int:
+        """Requests that may still be sent."""
+        most = self.rules.most_requests
+        return sys.maxsize if most is None else max(0, most - self.requests)
+
+    def pass_over(self, unit: int) -> None:
+        """Leave a unit as it is, to a later run."""
+        self._settled(unit)
 
     def again(self, unit: int) -> None:
         """Have a unit sent again, now that the ledger says so."""
