@@ -96,8 +96,8 @@ class FakeService:
     """A service in memory: what it says of each polygon is scripted, and what it received is kept.
 
     `script[id]` is what the requests for a polygon are answered, in turn, and `says[location]` what looks at a
-    job are; the last one holds. By default a job is accepted and has
-    ended at the first look. Requests for those who are `silent` are never answered.
+    job are; the last one holds. By default a job is accepted and has ended at the first look. Requests for
+    polygons that are `silent` are never answered.
     """
 
     url: str = URL
