@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import anyio
 from sqlalchemy import Row, select
 
 from tasks.ledger.claims import Claimed, run_on
@@ -96,13 +97,15 @@ class FakeService:
     """A service in memory: what it says of each polygon is scripted, and what it received is kept.
 
     `script[id]` is what the requests for a polygon are answered, in turn, and `says[location]` what looks at a
-    job are; the last one holds. By default a job is accepted and has ended at the first look.
+    job are; the last one holds. By default a job is accepted and has ended at the first look. Requests for
+    polygons that are `silent` are never answered.
     """
 
     url: str = URL
     script: dict[str, list[Step]] = field(default_factory=dict)
     says: dict[str, list[Step]] = field(default_factory=dict)
     always: Step | None = None
+    silent: set[str] = field(default_factory=set)
     received: list[str] = field(default_factory=list)
     looks: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     cancelled: list[str] = field(default_factory=list)
@@ -115,6 +118,8 @@ class FakeService:
     async def submit(self, order: Order) -> JobStatus:
         """Answer as scripted; `order.process` names the polygon, see `by_id`."""
         self.received.append(order.process)
+        if order.process in self.silent:
+            await anyio.sleep_forever()
         number = self.received.count(order.process)
         location = f"{self.url}/{order.process}/{number}"
         answer = _next(self.script.get(order.process), self.always or accepted(location))

@@ -149,9 +149,8 @@ def polygon_campaign_of(
         name=named,
         out=(out or settings.out / named).absolute(),
         rules=replace(
-            rules_of(settings, concurrency, no_progress_s),
+            rules_of(settings, concurrency, no_progress_s=no_progress_s, most_requests=max_requests),
             on_uncertain=on_uncertain or settings.wps_on_uncertain,
-            max_requests=max_requests,
         ),
         sync=sync,
         accept_changes=accept_changes,

@@ -222,8 +222,7 @@ async def _unclear(run: Run, claimed: Claimed, error: UncertainError | ServiceTi
 async def _send_back(run: Run, unit: int) -> None:
     """Write down that a request was certainly not taken, and have it sent when the service takes requests."""
     await run.journal.write(partial(note_back, unit=unit))
-    if run.requests_left is not None:
-        run.requests_left += 1
+    run.requests -= 1
     run.again(unit)
 
 

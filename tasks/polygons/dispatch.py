@@ -157,8 +157,9 @@ class Dispatcher:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is sent or followed: it was stopped, failed, or sent all that it may."""
-        return self._run.stopping.is_set()
+        """Whether nothing more is sent or followed: it was stopped, failed, or sent all that was agreed to."""
+        run = self._run
+        return run.stopping.is_set() or not (run.agreed or run.submitting or run.followed)
 
     @property
     def progress(self) -> Progress:

@@ -44,6 +44,9 @@ class Queue:
                 taken.append(unit)
         return taken
 
+    def __len__(self) -> int:
+        return len(self._units)
+
     def __contains__(self, unit: int) -> bool:
         return unit in self._in
 
@@ -67,10 +70,11 @@ async def feed(
     while not run.stopping.is_set():
         run.progress.limit = run.pacer.limit
         wait_s = run.pacer.resume_at - time.monotonic()
-        room = _room(run)
+        if not run.agreed:
+            for left in queue.take(len(queue)):
+                run.pass_over(left)
+        room = min(_room(run), run.agreed)
         wanted = queue.take(room) if wait_s <= 0 and room else []
-        if run.is_spent:
-            run.stop()
         if not wanted:
             await run.change(min(max(wait_s, 0.0), _LONGEST_WAIT_S) or run.rules.recheck_s)
             continue
@@ -89,13 +93,12 @@ async def feed(
         taken = [unit.unit for unit in claimed.taken]
         run.submitting.difference_update(set(wanted) - set(taken))
         queue.put_back(claimed.full)
-        if run.requests_left is not None:
-            run.requests_left -= len(claimed.taken)
         gone(claimed.gone)
         if run.stopping.is_set():
             await run.journal.write(partial(_all_back, taken=taken))
             run.submitting.difference_update(taken)
             return
+        run.requests += len(taken)
         for unit in claimed.taken:
             begin(unit, run.pacer.begun())
         if claimed.full:
@@ -109,7 +112,6 @@ def _all_back(ledger: Connection, taken: list[int]) -> None:
 
 def _room(run: Run) -> int:
     """Return how many units may be sent now; the first of a campaign goes alone until its job is seen."""
-    room = min(run.pacer.room, run.rules.submits_at_once - len(run.submitting))
     if not run.proven:
-        room = 0 if run.pacer.outstanding else 1
-    return room if run.requests_left is None else min(room, run.requests_left)
+        return 0 if run.pacer.outstanding else 1
+    return min(run.pacer.room, run.rules.submits_at_once - len(run.submitting))

@@ -27,8 +27,8 @@ class Rules:
         ceiling: the pacer's upper bound. Eight, since each job of that service is a process with four workers.
         submits_at_once: requests on their way. What is on its way when a run is killed is uncertain: so, few.
         looks_at_once: status requests on their way. A pool of many connections costs more than it brings.
+        most_requests: what a person has agreed to; then nothing more is sent. None is no bound.
         attempts: requests for one unit. Two: a failure's text seldom tells a bad polygon from a bad moment.
-        max_requests: the run sends at most so many, repeated ones too; None is no limit.
         on_uncertain: what becomes of a unit whose request may have arrived.
         poll_s: the first look at a job, and the measure of those after it.
         poll_longest_s: between two looks; then the end of the longest job is seen within a minute.
@@ -49,8 +49,8 @@ class Rules:
     ceiling: int = 8
     submits_at_once: int = 16
     looks_at_once: int = 16
+    most_requests: int | None = None
     attempts: int = 2
-    max_requests: int | None = None
     on_uncertain: OnUncertain = "leave"
     poll_s: float = 2.0
     poll_longest_s: float = 60.0
@@ -78,8 +78,14 @@ class Rules:
         return min(self.most_at_once, self.submits_at_once) + min(self.most_at_once, self.looks_at_once)
 
 
-def rules_of(settings: Settings, concurrency: Concurrency = None, no_progress_s: float | None = None) -> Rules:
-    """Return the rules that a user has set."""
+def rules_of(
+    settings: Settings,
+    concurrency: Concurrency = None,
+    *,
+    no_progress_s: float | None = None,
+    most_requests: int | None = None,
+) -> Rules:
+    """Return the rules that a user's settings and flags make."""
     return Rules(
         concurrency=concurrency,
         ceiling=settings.wps_ceiling,
@@ -90,6 +96,7 @@ def rules_of(settings: Settings, concurrency: Concurrency = None, no_progress_s:
         running_limit_s=settings.wps_running_limit_s,
         total_limit_s=settings.wps_total_limit_s,
         no_progress_s=no_progress_s,
+        most_requests=most_requests,
     )
 
 

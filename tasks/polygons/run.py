@@ -1,5 +1,6 @@
 """What the parts of a dispatch share: one run at one service, on one event loop."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,9 +91,9 @@ class Run:
     """One run at one service.
 
     Attributes:
+        requests: claims made for sending, without those that came back unsent.
         proven: whether a status of any job of the campaign was ever read; until then one unit goes alone.
         fault: why the run ends before its time; None while it goes well.
-        requests_left: how many it may still send; None is no limit.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class Run:
         self.looking = anyio.Semaphore(rules.looks_at_once)
         self.durations = Durations()
         self.proven = False
-        self.requests_left = rules.max_requests
+        self.requests = 0
         self.submitting: set[int] = set()
         self.followed: dict[int, Job] = {}
         self.last_end = time.monotonic()
@@ -154,15 +155,20 @@ class Run:
         self._settled(unit)
         self.wake()
 
+    @property
+    def agreed(self) -> int:
+        """Requests that may still be sent."""
+        most = self.rules.most_requests
+        return sys.maxsize if most is None else max(0, most - self.requests)
+
+    def pass_over(self, unit: int) -> None:
+        """Leave a unit as it is, to a later run."""
+        self._settled(unit)
+
     def again(self, unit: int) -> None:
         """Have a unit sent again, now that the ledger says so."""
         self._again(unit)
         self.wake()
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether it has sent all that it may and nothing of that is out any more."""
-        return self.requests_left == 0 and not self.submitting and not self.followed
 
     def wake(self) -> None:
         """Tell whoever waits for a change that there is one."""

@@ -403,6 +403,27 @@ def test_a_stopped_run_leaves_its_jobs_to_the_next_by_their_status_location(
     assert len(service.received) == 4
 
 
+def test_a_stopped_run_does_not_wait_for_ever_for_an_answer(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.silent = {"p0"}
+    of_series, units = load(ledger, [feature(0)])
+    with dispatching(ledger, of_series, service, tmp_path, replace(QUICK, stop_s=0.1), by_id) as dispatcher:
+        waiting = threading.Thread(target=dispatcher.dispatch, args=(units, LIMIT_S))
+        waiting.start()
+        until(lambda: service.received == ["p0"])
+        dispatcher.stop()
+        waiting.join(LIMIT_S)
+    row = rows(ledger)["p0"]
+    assert (row.own, row.error_class) == ("uncertain", "Interrupted")
+
+
+def test_no_more_is_sent_than_a_person_has_agreed_to(ledger: Ledger, service: FakeService, tmp_path: Path) -> None:
+    service.script["p1"] = [ThrottledError("Busy.", 0.01), accepted(at("p1"))]
+    assert run(ledger, service, tmp_path, 9, replace(QUICK, most_requests=4)) == {Own.DONE: 4, Own.PENDING: 5}
+    assert sum(row.attempts for row in rows(ledger).values()) == 4
+
+
 def test_a_cancelled_run_asks_the_service_to_dismiss_and_what_it_dismissed_can_be_sent_again(
     ledger: Ledger, service: FakeService, tmp_path: Path
 ) -> None:

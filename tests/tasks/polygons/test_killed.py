@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +18,7 @@ ROOT = Path(__file__).parents[3]
 POLYGONS = 60
 
 
-@pytest.fixture(params=[None, "127.0.0.2"], ids=["same host", "status documents on another host"])
-def wps(request: pytest.FixtureRequest) -> Iterator[ScriptedWps]:
-    with serving({"duration_s": [0, 1]}, status_host=request.param) as served:
-        yield served
+KILLS = [pytest.param(None, 3, id="one host"), pytest.param("127.0.0.2", 1, id="status documents elsewhere")]
 
 
 def start(ledger: Path, url: str) -> subprocess.Popen[bytes]:
@@ -35,12 +31,26 @@ def accepted(wps: ScriptedWps) -> Counter[str]:
     return Counter(one["geometry"] for one in wps.received() if one["job"] is not None)
 
 
+@pytest.mark.parametrize(("status_host", "kills"), KILLS)
 def test_a_run_killed_again_and_again_executes_nothing_twice_and_comes_home(
-    wps: ScriptedWps, tmp_path: Path
+    status_host: str | None, kills: int, tmp_path: Path
 ) -> None:
-    chance = random.Random(5)
     ledger_file = tmp_path / "ledger.sqlite"
-    for kill in range(3):
+    with serving({"duration_s": [0, 1]}, status_host=status_host) as wps:
+        kill_and_start_again(wps, ledger_file, kills)
+        jobs = accepted(wps)
+    with Ledger.open(ledger_file) as ledger:
+        ends = Counter(row.own for row in rows(ledger).values())
+    assert set(jobs.values()) == {1}
+    assert set(ends) <= {"done", "uncertain"}
+    assert ends["done"] <= len(jobs) <= POLYGONS
+    assert ends["uncertain"] <= kills * 8
+
+
+def kill_and_start_again(wps: ScriptedWps, ledger_file: Path, kills: int) -> None:
+    """Kill runs at random moments, and let the last one come to its end."""
+    chance = random.Random(5)
+    for kill in range(kills):
         run = start(ledger_file, wps.url)
         try:
             enough = kill * 15 + chance.randint(1, 15)
@@ -52,11 +62,3 @@ def test_a_run_killed_again_and_again_executes_nothing_twice_and_comes_home(
             run.wait(LIMIT_S)
     last = start(ledger_file, wps.url)
     assert last.wait(LIMIT_S) == 0
-
-    with Ledger.open(ledger_file) as ledger:
-        ends = Counter(row.own for row in rows(ledger).values())
-    jobs = accepted(wps)
-    assert set(jobs.values()) == {1}
-    assert set(ends) <= {"done", "uncertain"}
-    assert ends["done"] <= len(jobs) <= POLYGONS
-    assert ends["uncertain"] <= 3 * 8
