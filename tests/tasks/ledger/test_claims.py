@@ -1,10 +1,8 @@
 """Who has which unit: never two runs the same one, and never a unit forgotten with a run that died."""
 
 import multiprocessing
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection as Pipe
-from pathlib import Path
 
 import pytest
 from sqlalchemy import event
@@ -19,12 +17,6 @@ from tests.polygon_desk import CAMPAIGN, URL, feature, load, rows
 
 LIMIT_S = 120
 spawn = multiprocessing.get_context("spawn")
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.sqlite") as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -89,9 +81,9 @@ def test_what_a_run_leaves_in_order_is_free_for_the_next(ledger: Ledger, units: 
     assert (found["p0"].own, found["p1"].own, found["p1"].run) == ("uncertain", "in_flight", None)
 
 
-def claim_and_wait(path: Path, units: list[int], pipe: Pipe) -> None:
+def claim_and_wait(place: str, units: list[int], pipe: Pipe) -> None:
     """Be a run in a process of its own that has units in hand, until it is killed."""
-    with Ledger.open(path) as ledger, run_on(ledger, CAMPAIGN, "to be killed") as held:
+    with Ledger.open(place) as ledger, run_on(ledger, CAMPAIGN, "to be killed") as held:
         take(ledger, units[:2], held.name)
         in_flight(ledger, units[1], held.name)
         pipe.send(held.name)
@@ -99,10 +91,10 @@ def claim_and_wait(path: Path, units: list[int], pipe: Pipe) -> None:
 
 
 def test_what_a_killed_run_was_sending_is_uncertain_and_never_sent_again_unasked(
-    ledger: Ledger, units: list[int]
+    ledger: Ledger, place: str, units: list[int]
 ) -> None:
     here, there = spawn.Pipe()
-    process = spawn.Process(target=claim_and_wait, args=(ledger.path, units, there), daemon=True)
+    process = spawn.Process(target=claim_and_wait, args=(place, units, there), daemon=True)
     process.start()
     assert here.poll(LIMIT_S)
     here.recv()

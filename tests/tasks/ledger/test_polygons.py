@@ -1,8 +1,6 @@
 """A polygon campaign in the ledger: loaded once, told by what the source says, left when changed."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -10,14 +8,11 @@ from tasks.errors import BadInput
 from tasks.ledger.claims import Terms, claim
 from tasks.ledger.polygons import Loader, campaign_note, latest_series
 from tasks.ledger.store import Ledger
-from tasks.ledger.units import Own, counts, note, retry, to_send, unsettled
+from tasks.ledger.tally import open_units
+from tasks.ledger.units import Own, counts, note, retry
 from tests.polygon_desk import CAMPAIGN, URL, YEAR, feature, load, rows
 
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.sqlite") as opened:
-        yield opened
+EVERY_UNIT = range(1_000_000)
 
 
 def done(ledger: Ledger, units: list[int]) -> None:
@@ -27,7 +22,7 @@ def done(ledger: Ledger, units: list[int]) -> None:
 
 def waiting(ledger: Ledger, numbers: list[int]) -> int:
     with ledger.read() as connection:
-        return to_send(connection, numbers)
+        return open_units(connection, numbers, EVERY_UNIT).to_send
 
 
 def test_features_become_units_in_the_source_s_order_each_interval_apart(ledger: Ledger) -> None:
@@ -35,7 +30,7 @@ def test_features_become_units_in_the_source_s_order_each_interval_apart(ledger:
     assert [one.interval for one in of_series] == ["2010/2011", "2011/2012"]
     assert len(set(units)) == 6
     with ledger.read() as connection:
-        assert unsettled(connection, [one.number for one in of_series]) == units
+        assert open_units(connection, [one.number for one in of_series], EVERY_UNIT).units == units
         assert counts(connection, [one.number for one in of_series]).own[Own.PENDING] == 6
 
 
@@ -131,11 +126,10 @@ def test_another_service_and_another_interval_are_other_work(ledger: Ledger) -> 
 
 def test_a_polygon_that_cannot_be_sent_is_a_failed_unit_until_it_is_repaired(ledger: Ledger) -> None:
     broken = feature(0, geometry=None, problem="It crosses itself at 145.1 -20.2.")
-    of_series, units = load(ledger, [broken])
+    _, units = load(ledger, [broken])
     row = rows(ledger)["p0"]
     assert (row.own, row.error_class, row.error_text) == ("failed", "BadGeometry", broken.problem)
-    numbers = [one.number for one in of_series]
-    assert ledger.write(lambda connection: retry(connection, numbers, [Own.FAILED])) == 0
+    assert ledger.write(lambda connection: retry(connection, units, [Own.FAILED])) == 0
     assert load(ledger, [replace(feature(0), note="repaired")])[1] == units
     assert rows(ledger)["p0"].own == "pending"
     claimed = ledger.write(lambda connection: claim(connection, units, Terms("run"), url=URL, limit=9))
@@ -144,12 +138,11 @@ def test_a_polygon_that_cannot_be_sent_is_a_failed_unit_until_it_is_repaired(led
 
 
 def test_what_failed_is_sent_again_when_a_person_says_so_with_all_its_attempts(ledger: Ledger) -> None:
-    of_series, units = load(ledger, [feature(n) for n in range(3)])
+    _, units = load(ledger, [feature(n) for n in range(3)])
     columns = {"own": Own.FAILED.value, "attempts": 2, "error_class": "x", "error_text": "y"}
     ledger.write(lambda connection: note(connection, units[0], columns))
     done(ledger, units[1:])
-    numbers = [one.number for one in of_series]
-    assert ledger.write(lambda connection: retry(connection, numbers, [Own.FAILED, Own.GIVEN_UP])) == 1
+    assert ledger.write(lambda connection: retry(connection, units, [Own.FAILED, Own.GIVEN_UP])) == 1
     row = rows(ledger)["p0"]
     assert (row.own, row.attempts, row.error_text) == ("pending", 0, "")
 
@@ -161,3 +154,24 @@ def test_a_campaign_is_told_with_its_source(ledger: Ledger) -> None:
         assert campaign_note(connection, "another") is None
     assert found is not None
     assert (found.source, found.identity) == ("wetlands.zip", "OBJECTID")
+
+
+def test_a_run_sends_only_what_it_selected_and_follows_whatever_is_at_work(ledger: Ledger) -> None:
+    of_series, units = load(ledger, [feature(n) for n in range(4)])
+    numbers = [one.number for one in of_series]
+    ledger.write(lambda connection: note(connection, units[0], {"own": Own.IN_FLIGHT.value}))
+    ledger.write(lambda connection: note(connection, units[1], {"own": Own.DONE.value}))
+    with ledger.read() as connection:
+        found = open_units(connection, numbers, {units[1], units[3]})
+    assert (found.units, found.to_send) == ([units[0], units[3]], 1)
+
+
+def test_a_plan_foretells_what_loading_would_leave_to_be_sent_and_keeps_nothing(ledger: Ledger) -> None:
+    of_series, units = load(ledger, [feature(n) for n in range(3)])
+    done(ledger, units[:1])
+    bad = feature(5, geometry=None, problem="it has no geometry")
+    found = [feature(0), feature(1, shape=9), feature(2), feature(4), bad]
+    loader = Loader(ledger, CAMPAIGN, "OBJECTID", of_series)
+    (foreseen,) = loader.foresee(found)
+    assert (foreseen.new, foreseen.changed, foreseen.to_send) == (2, 1, 2)
+    assert len(rows(ledger)) == 3
