@@ -157,9 +157,11 @@ def tripped(records: Iterable[Record], last_ends: Iterable[State], now: datetime
     return ""
 
 
-def in_words(step: Step, record: Record, rules: Rules) -> str:
+def in_words(step: Step, record: Record, rules: Rules, now: datetime) -> str:
     """Return what the next run will do about a chip, for people."""
     attempts = record.asked.attempts if record.asked is not None else 0
+    if step.do == "wait" and waits_too_long(record, now, rules):
+        return "is not waited for any more: is a worker of the right version at work? `overlander tile release`"
     match step.do:
         case "request":
             return f"will be requested (attempt {attempts + 1} of {rules.max_attempts})"

@@ -73,7 +73,7 @@ def standing(
     moved_past = queue_moved_past(everyone.values())
     steps = {chip: next_step(record, rules, moved_past) for chip, record in records.items()}
     lines = tuple(
-        _line(tile, chip, records[chip], files.get(chip), root, in_words(steps[chip], records[chip], rules))
+        _line(tile, chip, records[chip], files.get(chip), root, in_words(steps[chip], records[chip], rules, now))
         if chip in records
         else ChipLine(chip.x, chip.y, *row_column(chip, tile), State.UNKNOWN.value, reason="Not looked at yet.")
         for chip in chips

@@ -6,13 +6,14 @@ when all are settled, or when its time is over; the next round goes on.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from tasks.chips.campaign import Site
 from tasks.chips.grid import Chip
-from tasks.chips.heal import WAITS, rules_of, waits_too_long
+from tasks.chips.heal import WAITS, Rules, rules_of, waits_too_long
 from tasks.chips.states import HOME, Record
 from tasks.chips.survey import look_again
 from tasks.ledger.chips import recall, remember
@@ -58,12 +59,7 @@ def settle(site: Site, time_box_s: float, *, first_rows: bool = False) -> Settle
     hand_on_at = until
     with site.ledger.read() as ledger:
         records = recall(ledger, site.ground, site.campaign.chips)
-    now, rules = datetime.now(UTC), rules_of(settings)
-    out = {
-        chip: record
-        for chip, record in records.items()
-        if record.state in WAITS and not waits_too_long(record, now, rules)
-    }
+    out = _worth_waiting_for(records, rules_of(settings))
     while out and time.monotonic() < min(until, hand_on_at) and not site.stopping.is_set():
         seen = _look(site, out)
         site.ledger.write(partial(remember, ground=site.ground, records=seen), lease=site.lease)
@@ -77,6 +73,7 @@ def settle(site: Site, time_box_s: float, *, first_rows: bool = False) -> Settle
         site.progress.add(settled=sum(record.state in HOME for record in seen.values()))
         if ended or (first_rows and any(record.look.pixels for record in seen.values())):
             break
+        out = _worth_waiting_for(out, rules_of(settings))
         if home:
             hand_on_at = min(hand_on_at, time.monotonic() + HAND_ON_AFTER_S)
         interval_s = settings.poll_first_s if moved else min(interval_s * GROWTH, settings.poll_longest_s)
@@ -84,6 +81,16 @@ def settle(site: Site, time_box_s: float, *, first_rows: bool = False) -> Settle
             left_s = min(until, hand_on_at) - time.monotonic()
             site.stopping.wait(max(0.0, min(interval_s, left_s)))
     return Settled(tuple(home), tuple(ended), len(out))
+
+
+def _worth_waiting_for(records: Mapping[Chip, Record], rules: Rules) -> dict[Chip, Record]:
+    """Return the chips that are out and have not waited for longer than the limit."""
+    now = datetime.now(UTC)
+    return {
+        chip: record
+        for chip, record in records.items()
+        if record.state in WAITS and not waits_too_long(record, now, rules)
+    }
 
 
 def _mark(record: Record) -> tuple[object, ...]:

@@ -155,4 +155,7 @@ def test_people_read_what_the_next_run_will_do() -> None:
         (a_chip(State.QUARANTINED, request=asked(3)), "is left alone until `overlander tile release`"),
         (a_chip(State.COMPLETE), ""),
     ):
-        assert in_words(next_step(record, RULES, None), record, RULES) == words
+        assert in_words(next_step(record, RULES, None), record, RULES, NOW) == words
+    late = a_chip(State.QUEUED, request=asked(1))
+    words = in_words(next_step(late, RULES, None), late, RULES, NOW + RULES.wait_limit)
+    assert words.startswith("is not waited for any more")

@@ -83,6 +83,18 @@ def test_a_chip_that_waits_too_long_is_not_waited_for_and_needs_a_person(
     assert service.refreshes() == [False]
 
 
+def test_a_round_does_not_go_on_for_a_chip_that_has_waited_too_long_meanwhile(
+    working: Working, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERLANDER_WAIT_LIMIT_S", "1")
+    service.plan(paused=True)
+    with a_run(working, service) as place:
+        ask(place)
+        until = time.monotonic() + 30
+        assert settle(place, 60).out == 0
+        assert time.monotonic() < until
+
+
 def rules(place: Site) -> Any:
     from tasks.chips.heal import rules_of
 

@@ -130,6 +130,7 @@ def test_an_uncertain_unit_is_not_sent_more_often_than_its_attempts(ledger: Ledg
     assert list(take(ledger, units[:1], **terms).gone) == units[:1]
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_a_claim_finds_its_units_by_an_index(ledger: Ledger, units: list[int]) -> None:
     """A claim among hundreds of thousands of units takes no longer than among few."""
     asked: list[tuple[str, object]] = []
@@ -137,9 +138,9 @@ def test_a_claim_finds_its_units_by_an_index(ledger: Ledger, units: list[int]) -
     def listen(_connection: object, _cursor: object, statement: str, values: object, *_more: object) -> None:
         asked.append((statement, values))
 
-    event.listen(ledger._writes, "before_cursor_execute", listen)
+    event.listen(ledger._database.writes, "before_cursor_execute", listen)
     take(ledger, units)
-    event.remove(ledger._writes, "before_cursor_execute", listen)
+    event.remove(ledger._database.writes, "before_cursor_execute", listen)
     with ledger.read() as connection:
         plans = [
             row.detail
