@@ -177,7 +177,8 @@ def _line(tile: Tile, chip: Chip, record: Record, file: Saved | None, root: Path
 
 
 def _relative(file: Path, folder: Path) -> str:
-    return Path(os.path.relpath(file, folder)).as_posix()
+    below = f"{folder}{os.sep}"
+    return str(file).removeprefix(below) if str(file).startswith(below) else os.path.relpath(file, folder)
 
 
 def _is_stuck(record: Record, file: Saved | None) -> bool:

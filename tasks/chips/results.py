@@ -10,8 +10,10 @@ import logging
 import socket
 import ssl
 import time
+from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -271,8 +273,22 @@ def _cluster(settings: CassandraSettings) -> Cluster:
         connect_timeout=settings.connect_timeout_s,
         sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # or small requests wait for Nagle's algorithm
         control_connection_timeout=settings.connect_timeout_s,
-        execution_profiles={EXEC_PROFILE_DEFAULT: profile(), _ROWS: profile(row_factory=dict_factory)},
+        execution_profiles={
+            EXEC_PROFILE_DEFAULT: profile(row_factory=_rows),
+            _ROWS: profile(row_factory=dict_factory),
+        },
     )
+
+
+@cache
+def _row_class(names: tuple[str, ...]) -> Any:
+    return namedtuple("Row", names)  # noqa: PYI024 - its columns are known when rows come
+
+
+def _rows(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """Return rows as named tuples, as the driver does, but making their class once and not for each answer."""
+    make = _row_class(tuple(names))._make
+    return [make(row) for row in rows]
 
 
 def _tls(settings: CassandraSettings) -> ssl.SSLContext:
