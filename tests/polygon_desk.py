@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ class Feature:
     geometry: str | None
     problem: str = ""
     note: str = ""
+    properties: Mapping[str, Any] = field(default_factory=dict)
 
 
 def feature(number: int, shape: int | None = None, **columns: Any) -> Feature:

@@ -320,11 +320,13 @@ class Loader:
         return ledger.execute(_of_keys(self._campaign, [row["key"] for row in rows])).all()
 
     def _bring_up_to_date(self, ledger: Connection, old: Row[Any], row: dict[str, Any]) -> None:
-        """Take over where a known feature stands in the source, and how it can be sent where it could not."""
+        """Take over where a known feature stands in the source, and whether it can be sent now."""
         fresh = {name: row[name] for name in ("ordinal", "id") if row[name] != getattr(old, name)}
         mended = old.problem and not row["problem"]
         if mended:
             fresh |= {name: row[name] for name in ("geometry", "problem", "note")}
+        if spoilt := row["problem"] and not old.problem:  # by a limit that was not set before
+            fresh["problem"] = row["problem"]
         if fresh:
             ledger.execute(update(features).where(features.c.feature == old.feature).values(fresh))
         if mended:
@@ -332,6 +334,10 @@ class Loader:
             ledger.execute(
                 update(units).where(*never_sent).values(own=Own.PENDING.value, error_class="", error_text="")
             )
+        if spoilt:
+            to_be_sent = (units.c.feature == old.feature, units.c.own == Own.PENDING.value)
+            why = {"error_class": BAD_GEOMETRY, "error_text": row["problem"]}
+            ledger.execute(update(units).where(*to_be_sent).values(own=Own.FAILED.value, **why))
 
     def _units(self, ledger: Connection, rows: Sequence[dict[str, Any]]) -> tuple[int, ...]:
         keys = [row["key"] for row in rows]
