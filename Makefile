@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench faults clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -18,7 +18,7 @@ demo: $(READY)
 	$(BIN)/overlander demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not benchmark'
+	$(BIN)/python -m pytest -m 'not benchmark and not faults'
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -28,6 +28,9 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pytest -m benchmark -s
+
+faults: $(READY)
+	$(BIN)/python -m pytest -m faults -s
 
 clean:
 	rm -rf $(VENV)
