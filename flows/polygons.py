@@ -20,9 +20,9 @@ from tasks.errors import OverlanderError
 from tasks.ledger.tally import Open, open_units
 from tasks.ledger.units import Own
 from tasks.polygons.campaign import polygon_campaign_of
-from tasks.polygons.load import Read, retry_units
+from tasks.polygons.load import Read, retry_units, retryable_units
 from tasks.polygons.report import Drawn, standing, summary_of
-from tasks.polygons.rules import OnUncertain, sendable_before
+from tasks.polygons.rules import OnUncertain
 from tasks.polygons.site import PolygonSite, polygon_site
 from tasks.polygons.tasks import TIME_BOX_S, collect_results, dispatch_batch, draw_report, read_polygons
 
@@ -54,7 +54,7 @@ def _run_name() -> str:
 
 @flow(name="polygon-campaign", flow_run_name=_run_name, persist_result=False)
 def polygon_campaign(
-    source: Path,
+    source: str,
     process: str = "wit",
     interval: str | None = None,
     url: str | None = None,
@@ -169,18 +169,17 @@ def _run(place: PolygonSite, wishes: Wishes) -> State[dict[str, Any]]:
     runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=at_once)
     with runner:
         read: Read = runner.submit(read_polygons, {"campaign": work}).result()
-        if wishes.again:
-            retry_units(place, wishes.again)
         if not wishes.agreed:
-            requests = _open(place).to_send
+            requests = _open(place).to_send + retryable_units(place, wishes.again)
             check_consent(requests, f"{requests:,} jobs at {work.url}, which cannot be called back")
+        retry_units(place, wishes.again)
         try:
             _dispatch(place, wishes, runner, at_once)
         except OverlanderError as error:
             failure = error  # what came of the others is collected and reported all the same
         files: dict[str, str] = runner.submit(collect_results, {"campaign": work}).result()
         with place.ledger.read() as ledger:
-            found = standing(ledger, place.series_numbers, work.rules.on_uncertain, read)
+            found = standing(ledger, place.series_numbers, work.rules, read)
         drawn: Drawn = runner.submit(draw_report, {"campaign": work, "found": found}).result()
         files |= {"map": str(drawn.map), "page": str(drawn.page)}
     show_polygons(work, found, drawn.reasons, files)
@@ -222,4 +221,4 @@ def _dispatch(place: PolygonSite, wishes: Wishes, runner: ThreadPoolTaskRunner[A
 
 def _open(place: PolygonSite) -> Open:
     with place.ledger.read() as ledger:
-        return open_units(ledger, place.series_numbers, place.selected, sendable_before(place.campaign.rules))
+        return open_units(ledger, place.series_numbers, place.selected, place.dispatcher.terms)

@@ -9,19 +9,23 @@ from flows.cli import console, options
 from tasks.errors import OverlanderError
 
 if TYPE_CHECKING:
+    from tasks.polygons.service import WpsService
     from tasks.settings import Settings
+
+_MOST_PROCESSES = 12
 
 
 def doctor(json: options.Json = False) -> None:
     """Try each service the settings name, and say how to mend it."""
     from tasks.settings import load_settings
 
-    sandbox = options.settle()
+    sandbox = [named for named in (options.settle(), options.settle_wps()) if named]
     settings = load_settings()
     checks: dict[str, Callable[[Settings], str]] = {
         "cassandra": _cassandra,
         "change-results service": _service,
         "worker's clock": _worker_clock,
+        "wps": _wps,
         "ledger": _ledger,
         "output folder": _output,
         "prefect": _prefect,
@@ -30,8 +34,8 @@ def doctor(json: options.Json = False) -> None:
     if json:
         console.give({what: {"ok": ok, "says": says} for what, (ok, says) in found.items()})
         return
-    if sandbox:
-        console.say(sandbox)
+    for named in sandbox:
+        console.say(named)
     for what, (ok, says) in found.items():
         console.err().print(f"[{'green' if ok else 'red'}]{'ok  ' if ok else 'FAIL'}[/] [bold]{what}[/]")
         console.say(f"     {says}")
@@ -83,6 +87,46 @@ def _worker_clock(settings: "Settings") -> str:
     if not hours:
         return f"Runs as ours, to within {max(abs(least), abs(most)) * 60:.0f} minutes {seen_on}."
     return f"Runs {abs(hours):g} hours {'ahead of' if hours > 0 else 'behind'} ours {seen_on}. That is no fault."
+
+
+def _wps(settings: "Settings") -> str:
+    import asyncio
+
+    from tasks.polygons.exchange import rules_of
+    from tasks.polygons.service import WpsService, wps_address
+
+    if settings.wps_url is None:
+        return "None is set (OVERLANDER_WPS_URL): `overlander polygons` needs one, here or as --url."
+    url = wps_address(settings.wps_url)
+
+    async def ask() -> str:
+        async with WpsService(url, rules_of(settings)) as service:
+            return await _offered(service)
+
+    return asyncio.run(ask())
+
+
+async def _offered(service: "WpsService") -> str:
+    """Say what a WPS offers, and whether the built-in processes that it has are as they are sent."""
+    from tasks.errors import BadInput
+    from tasks.polygons.campaign import EXAMPLE
+    from tasks.polygons.intervals import parse_interval
+    from tasks.polygons.process import BUILT_IN
+
+    names = await service.processes()
+    some = ", ".join(names[:_MOST_PROCESSES]) + (" and others" if len(names) > _MOST_PROCESSES else "")
+    known = {name: process for name, process in BUILT_IN.items() if process.identifier in names}
+    faults = []
+    for process in known.values():
+        span = parse_interval("2010-01-01/2011-01-01") if process.needs_interval else None
+        try:
+            await service.check([process.order(EXAMPLE, span)])
+        except BadInput as error:
+            faults.append(str(error))
+    if faults:
+        raise BadInput(" ".join(faults))
+    matching = f"{', '.join(known)} can be sent as they are" if known else "none of them is built in"
+    return f"{service.url} answers as a WPS 1.0.0. It has {some or 'no process'}; {matching}."
 
 
 def _ledger(settings: "Settings") -> str:

@@ -29,8 +29,11 @@ def run_polygons(parameters: dict[str, Any]) -> dict[str, Any]:
         OverlanderError: what the run failed with.
     """
     from tasks.consent import ConsentMissing
+    from tasks.polygons.rules import flood_bound
 
     _check(parameters)
+    if parameters["concurrency"] == "flood":
+        console.say(f"Flood: at most {flood_bound():,} jobs at once, as many as this system opens files for us.")
     use_prefect_api(console.say)
     try:
         return _run(parameters)

@@ -208,6 +208,7 @@ def status(
     """Say where a campaign stands by the ledger alone, also while it runs: no service is asked."""
     from tasks.ledger.store import Ledger
     from tasks.polygons.report import standing, summary_of
+    from tasks.polygons.rules import rules_of
     from tasks.settings import load_settings
 
     started = time.monotonic()
@@ -215,7 +216,7 @@ def status(
     settings = load_settings()
     with Ledger.open(settings.ledger_place, create=False) as kept, kept.read() as reading:
         name, series = _latest(reading, source, campaign)
-        found = standing(reading, [one.number for one in series], settings.wps_on_uncertain)
+        found = standing(reading, [one.number for one in series], rules_of(settings))
     folder = (out or settings.out / name).absolute()
     summary = summary_of(name, found, time.monotonic() - started, folder)
     if json:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, false, func, or_, select, update
 
 from tasks.errors import OverlanderError
 from tasks.ledger.database import take_turns
@@ -160,10 +160,7 @@ def claim(ledger: Connection, wanted: Sequence[int], terms: Terms, *, url: str, 
         url: of the service.
         limit: what all processes together may have at that service.
     """
-    claimable = [units.c.own == Own.PENDING.value]
-    if terms.uncertain_before is not None:
-        due = units.c.submitted_at <= terms.uncertain_before
-        claimable.append(and_(units.c.own == Own.UNCERTAIN.value, due, units.c.attempts < terms.attempts))
+    claimable = [units.c.own == Own.PENDING.value, due_again(terms)]
     query = (
         select(units, features.c.id, features.c.geometry, features.c.properties, series.c.interval)
         .join(features, features.c.feature == units.c.feature)
@@ -192,6 +189,14 @@ def claim(ledger: Connection, wanted: Sequence[int], terms: Terms, *, url: str, 
         full=tuple(ready[room:]),
         gone=tuple(unit for unit in wanted if unit not in found),
     )
+
+
+def due_again(terms: Terms) -> ColumnElement[bool]:
+    """Return the condition on uncertain units that are to be sent again now."""
+    if terms.uncertain_before is None:
+        return false()
+    in_time = units.c.submitted_at <= terms.uncertain_before
+    return and_(units.c.own == Own.UNCERTAIN.value, in_time, units.c.attempts < terms.attempts)
 
 
 def at_work(ledger: Connection, url: str) -> int:

@@ -337,8 +337,11 @@ def _bring_up_to_date(ledger: Connection, old: Row[Any], found: SourceFeature) -
     if (old.ordinal, old.id) != (found.number, found.id):
         fresh = {"ordinal": found.number, "id": found.id}
     mended = old.problem and not found.problem
+    spoilt = found.problem and not old.problem  # by a limit that was not set before
     if mended:
         fresh |= _as_sent(found)
+    elif spoilt:
+        fresh["problem"] = found.problem
     if fresh:
         ledger.execute(update(features).where(features.c.feature == old.feature).values(fresh))
     if mended:
@@ -346,6 +349,10 @@ def _bring_up_to_date(ledger: Connection, old: Row[Any], found: SourceFeature) -
         ledger.execute(
             update(units).where(*never_sent).values(own=Own.PENDING.value, error_class="", error_text="")
         )
+    elif spoilt:
+        to_be_sent = (units.c.feature == old.feature, units.c.own == Own.PENDING.value)
+        why = {"own": Own.FAILED.value, "error_class": BAD_GEOMETRY, "error_text": found.problem}
+        ledger.execute(update(units).where(*to_be_sent).values(why))
 
 
 def _as_sent(found: SourceFeature) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, false, func, or_, select
 
+from tasks.ledger.claims import Terms, due_again
 from tasks.ledger.schema import features, units
 from tasks.ledger.units import AT_WORK, Own
 
@@ -18,6 +18,13 @@ def not_looked_again(ledger: Connection, series_numbers: Iterable[int]) -> int:
     """Return how many units were given up and have not been looked at once more since."""
     query = _of(select(func.count()).select_from(units), series_numbers).where(_WORTH_A_LOOK)
     return int(ledger.execute(query).scalar_one())
+
+
+def sent_too_often(ledger: Connection, series_numbers: Iterable[int], attempts: int) -> int:
+    """Return how many uncertain units no run sends again, since they have had all their attempts."""
+    query = _of(select(func.count()).select_from(units), series_numbers)
+    found = query.where(units.c.own == Own.UNCERTAIN.value, units.c.attempts >= attempts)
+    return int(ledger.execute(found).scalar_one())
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ def open_units(
     ledger: Connection,
     series_numbers: Iterable[int],
     selected: Container[int],
-    uncertain_before: datetime | None = None,
+    terms: Terms,
 ) -> Open:
     """Return the units on which a run can do something now: send those it selected, follow any.
 
@@ -40,11 +47,10 @@ def open_units(
         ledger: to read.
         series_numbers: of which series.
         selected: units that the run may send.
-        uncertain_before: uncertain units that were sent before this may be sent again; None: none may.
+        terms: of the run; what it gave up itself it does not look at again.
     """
-    workable = [units.c.own.in_([Own.PENDING.value, *AT_WORK]), _WORTH_A_LOOK]
-    if uncertain_before is not None:
-        workable.append(and_(units.c.own == Own.UNCERTAIN.value, units.c.submitted_at <= uncertain_before))
+    given_up_by_others = and_(_WORTH_A_LOOK, units.c.run.is_distinct_from(terms.run))
+    workable = [units.c.own.in_([Own.PENDING.value, *AT_WORK]), given_up_by_others, due_again(terms)]
     query = _of(select(units.c.unit, units.c.own), series_numbers).where(or_(*workable))
     found: list[int] = []
     to_send = 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from tasks.ledger.schema import features, outputs, units
 from tasks.polygons.jobs import Output, Remote
@@ -89,6 +89,11 @@ def anything_read(ledger: Connection, series_numbers: Iterable[int]) -> bool:
     return ledger.execute(read.limit(1)).first() is not None
 
 
+def retryable(ledger: Connection, wanted: Sequence[int], owns: Iterable[Own]) -> int:
+    """Return how many units `retry` would have sent again."""
+    return int(ledger.execute(select(func.count()).select_from(units).where(*_retried(wanted, owns))).scalar_one())
+
+
 def retry(ledger: Connection, wanted: Sequence[int], owns: Iterable[Own]) -> int:
     """Have units sent again from the first attempt on, where they can be sent at all; return how many.
 
@@ -97,14 +102,14 @@ def retry(ledger: Connection, wanted: Sequence[int], owns: Iterable[Own]) -> int
         wanted: of these units, at most some hundreds.
         owns: some of `failed`, `given_up` and `uncertain`.
     """
+    anew = NOTHING_SAID | {"own": Own.PENDING.value, "run": None, "attempts": 0}
+    return int(ledger.execute(update(units).where(*_retried(wanted, owns)).values(anew)).rowcount)
+
+
+def _retried(wanted: Sequence[int], owns: Iterable[Own]) -> tuple[ColumnElement[bool], ...]:
     again = [own.value for own in owns if own in (Own.FAILED, Own.GIVEN_UP, Own.UNCERTAIN)]
-    sendable = select(features.c.feature).where(features.c.geometry.is_not(None))
-    done = ledger.execute(
-        update(units)
-        .where(units.c.unit.in_(wanted), units.c.own.in_(again), units.c.feature.in_(sendable))
-        .values(NOTHING_SAID | {"own": Own.PENDING.value, "run": None, "attempts": 0})
-    )
-    return int(done.rowcount)
+    sendable = select(features.c.feature).where(features.c.problem == "")
+    return units.c.unit.in_(wanted), units.c.own.in_(again), units.c.feature.in_(sendable)
 
 
 @dataclass(frozen=True)

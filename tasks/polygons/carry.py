@@ -250,8 +250,7 @@ async def _waited_enough(run: Run, job: Job, also: str) -> bool:
 
 async def _give_up(run: Run, job: Job, error_class: str, text: str, *, looked_again: bool = False) -> None:
     """Stop waiting for a job that may still end; a later run looks once more where there is a place to ask."""
-    advice = " The next run looks at it once more; --retry failed sends it again."
-    why: dict[str, Any] = {"error_class": error_class, "error_text": text + advice, "looked_again": looked_again}
+    why: dict[str, Any] = {"error_class": error_class, "error_text": text, "looked_again": looked_again}
     await _settle(run, job.unit, Own.GIVEN_UP, **why)
 
 

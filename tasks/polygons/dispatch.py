@@ -18,7 +18,7 @@ import anyio.abc
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from tasks.errors import OverlanderError
-from tasks.ledger.claims import Claimed, InFlight, end_dead_runs, sort_out
+from tasks.ledger.claims import Claimed, InFlight, Terms, end_dead_runs, sort_out
 from tasks.ledger.leases import Lease
 from tasks.ledger.store import Ledger
 from tasks.ledger.units import Own, counts_of, note_back
@@ -70,6 +70,7 @@ class Dispatcher:
         order_of: Callable[[Claimed], Order],
         rules: Rules,
         outputs_folder: Path,
+        may_send: Callable[[int], bool] = lambda _: True,
     ) -> None:
         """Prepare; nothing is sent.
 
@@ -81,6 +82,7 @@ class Dispatcher:
             order_of: from a unit to the request for it; a BadInput from it fails that unit.
             rules: limits.
             outputs_folder: for values of outputs too long for the ledger.
+            may_send: tells of a unit whether this run may send it; others it only follows.
         """
         self._ledger = ledger
         self._lease = lease
@@ -89,6 +91,7 @@ class Dispatcher:
         self._order_of = order_of
         self._rules = rules
         self._folder = outputs_folder
+        self._may_send = may_send
         self._batches: list[_Batch] = []
         self._queue = Queue(self._is_wanted)
         self._dismiss = False
@@ -162,6 +165,11 @@ class Dispatcher:
         return run.stopping.is_set() or not (run.agreed or run.submitting or run.followed)
 
     @property
+    def terms(self) -> Terms:
+        """On which terms it takes units now."""
+        return self._run.terms()
+
+    @property
     def progress(self) -> Progress:
         """How far the run is."""
         return replace(self._run.progress, in_flight=self._run.pacer.outstanding, limit=self._run.pacer.limit)
@@ -180,7 +188,7 @@ class Dispatcher:
                     self._order_of,
                     self._folder,
                     settled=self._settle,
-                    again=self._queue.add,
+                    again=self._to_send,
                 )
                 own.start_soon(self._guarded, journal.keep())
                 async with anyio.create_task_group() as self._senders:
@@ -240,12 +248,18 @@ class Dispatcher:
             for job in found.to_follow:
                 self._take_over(job)
             for unit in found.to_send:
-                self._queue.add(unit)
+                self._to_send(unit)
             for unit in found.settled:
                 self._settle(unit)
             for batch in self._batches:
                 batch.elsewhere = (batch.elsewhere - set(lot)) | (batch.open & set(found.elsewhere))
             run.wake()
+
+    def _to_send(self, unit: int) -> None:
+        if self._may_send(unit):
+            self._queue.add(unit)
+        else:
+            self._settle(unit)
 
     def _in_hand(self, unit: int) -> bool:
         return unit in self._run.followed or unit in self._run.submitting or unit in self._queue

@@ -1,11 +1,11 @@
 """Load: bring a source's polygons into the ledger, once, whatever has become of them since."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from tasks.ledger.polygons import LOT, Loader
-from tasks.ledger.units import Own, retry
+from tasks.ledger.units import Own, retry, retryable
 from tasks.polygons.features import read_features
 from tasks.polygons.site import PolygonSite
 
@@ -56,10 +56,18 @@ def load(site: PolygonSite) -> Read:
     return read
 
 
-def retry_units(site: PolygonSite, owns: Iterable[Own]) -> int:
+def retryable_units(site: PolygonSite, owns: Collection[Own]) -> int:
+    """Return how many of the run's units came to some ends and can be sent again."""
+    with site.ledger.read() as ledger:
+        return sum(retryable(ledger, lot, owns) for lot in _lots(site))
+
+
+def retry_units(site: PolygonSite, owns: Collection[Own]) -> int:
     """Have the run's units that came to some ends sent again, from the first attempt on; return how many."""
-    selected, found = sorted(site.selected), 0
+    return sum(site.ledger.write(partial(retry, wanted=lot, owns=owns), site.lease) for lot in _lots(site) if owns)
+
+
+def _lots(site: PolygonSite) -> Iterator[list[int]]:
+    selected = sorted(site.selected)
     for start in range(0, len(selected), LOT):
-        lot = selected[start : start + LOT]
-        found += site.ledger.write(partial(retry, wanted=lot, owns=owns), site.lease)
-    return found
+        yield selected[start : start + LOT]

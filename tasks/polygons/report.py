@@ -10,11 +10,11 @@ from sqlalchemy import Connection
 from tasks.files import write_if_changed
 from tasks.ledger.outcomes import Outcome, outcomes
 from tasks.ledger.polygons import Series
-from tasks.ledger.tally import not_looked_again
+from tasks.ledger.tally import not_looked_again, sent_too_often
 from tasks.ledger.units import Counts, Own, counts
 from tasks.polygons.advice import ADVICE
 from tasks.polygons.load import Read
-from tasks.polygons.rules import OnUncertain
+from tasks.polygons.rules import OnUncertain, Rules
 from tasks.report.units import Reason, UnitLine, reasons_of
 
 _LEFT = (Own.PENDING, Own.SUBMITTING, Own.IN_FLIGHT)
@@ -51,7 +51,7 @@ class Standing:
 def standing(
     ledger: Connection,
     series_numbers: Sequence[int],
-    on_uncertain: OnUncertain = "leave",
+    rules: Rules,
     read: Read | None = None,
 ) -> Standing:
     """Return where some series of a campaign stand.
@@ -59,7 +59,7 @@ def standing(
     Args:
         ledger: to read.
         series_numbers: what is done with each polygon.
-        on_uncertain: the policy, by which uncertain units are a person's or a later run's.
+        rules: by which uncertain units are a person's or a later run's.
         read: what the run found in the source; None when nothing was read.
     """
     read = read or Read()
@@ -67,13 +67,14 @@ def standing(
     to_look_at = not_looked_again(ledger, series_numbers)
     uncertain = found.own[Own.UNCERTAIN]
     given_up = found.own[Own.GIVEN_UP] - to_look_at
-    later = 0 if on_uncertain == "leave" else uncertain
+    by_hand = rules.on_uncertain == "leave"
+    later = 0 if by_hand else uncertain - sent_too_often(ledger, series_numbers, rules.attempts)
     waiting = sum(found.own[own] for own in _LEFT) + to_look_at + later
     return Standing(
         counts=found,
         waiting=waiting,
         needs_person=found.own[Own.FAILED] + given_up + (uncertain - later) + read.changed,
-        next_steps=_steps(found, read, to_look_at, given_up, on_uncertain),
+        next_steps=_steps(found, read, to_look_at, given_up, later, rules.on_uncertain),
     )
 
 
@@ -159,12 +160,12 @@ def _line(outcome: Outcome) -> UnitLine:
 
 
 def _steps(
-    found: Counts, read: Read, to_look_at: int, given_up: int, on_uncertain: OnUncertain
+    found: Counts, read: Read, to_look_at: int, given_up: int, later: int, on_uncertain: OnUncertain
 ) -> tuple[str, ...]:
     left = sum(found.own[own] for own in _LEFT)
-    uncertain = found.own[Own.UNCERTAIN]
+    by_hand = found.own[Own.UNCERTAIN] - later
     by_policy = {
-        "leave": "see at the service whether their jobs are at work; --retry uncertain sends them again.",
+        "leave": "",
         "wait": "a later run sends them again when the total limit has passed.",
         "resend": "the next run sends them again.",
     }
@@ -172,7 +173,8 @@ def _steps(
     sentences = {
         "to be sent or in flight: run the same command again, it goes on where it was.": left,
         "given up, and looked at once more by the next run.": to_look_at,
-        f"perhaps sent: {by_policy[on_uncertain]}": uncertain,
+        f"perhaps sent: {by_policy[on_uncertain]}": later,
+        "perhaps sent: see at the service if their jobs are at work; --retry uncertain sends them again.": by_hand,
         "failed: see the reasons; --retry failed sends again what can be sent.": found.own[Own.FAILED],
         "given up for good: --retry given_up sends them again.": given_up,
         f"changed under an old id and not sent ({named}): --accept-changes sends them.": read.changed,

@@ -103,6 +103,10 @@ class WpsService:
                 described[order.process] = await self._described(order.process)
             compare(order, described[order.process], self.url, stored=self._rules.mode == "async")
 
+    async def processes(self) -> tuple[str, ...]:
+        """Return the identifiers of the processes that it offers; raises as `check`."""
+        return (await self._offered()).processes
+
     async def submit(self, order: Order) -> JobStatus:
         """Send one Execute request, once.
 

@@ -52,6 +52,7 @@ class PolygonSite:
         series: Sequence[Series],
         identity: Identity,
         dispatcher: Dispatcher,
+        selected: set[int],
     ) -> None:
         self.campaign = campaign
         self.settings = settings
@@ -60,7 +61,7 @@ class PolygonSite:
         self.series = tuple(series)
         self.identity = identity
         self.dispatcher = dispatcher
-        self.selected: set[int] = set()
+        self.selected = selected
         self.cancel_remote = False
         self.units_at_start = 0
         self.stopping = threading.Event()
@@ -117,6 +118,7 @@ def polygon_site(campaign: PolygonCampaign, *, words: str) -> Iterator[PolygonSi
             )
         )
         held = stack.enter_context(run_on(ledger, campaign.name, words))
+        selected: set[int] = set()
         intervals = dict(zip(campaign.interval_texts, campaign.intervals, strict=False))
         dispatcher = stack.enter_context(
             Dispatcher(
@@ -127,10 +129,11 @@ def polygon_site(campaign: PolygonCampaign, *, words: str) -> Iterator[PolygonSi
                 partial(order_of, campaign.process, intervals),
                 campaign.rules,
                 campaign.out / "outputs",
+                may_send=selected.__contains__,
             )
         )
         dispatcher.check(campaign.orders())
-        opened = PolygonSite(campaign, settings, ledger, held, series, identity, dispatcher)
+        opened = PolygonSite(campaign, settings, ledger, held, series, identity, dispatcher, selected)
         with _opening:
             _open.append(opened)
         try:

@@ -5,6 +5,7 @@ what is left of it. So the declared timeout is a backstop: Prefect cannot interr
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -17,7 +18,7 @@ from tasks.polygons import report as report_stage
 from tasks.polygons.campaign import PolygonCampaign
 from tasks.polygons.load import Read
 from tasks.polygons.report import Drawn, Standing
-from tasks.polygons.site import site_of
+from tasks.polygons.site import open_polygon_sites, site_of
 from tasks.retries import is_transient
 
 LOAD_TIMEOUT_S = 3600
@@ -27,6 +28,12 @@ TIME_BOX_S = 600
 """A round of dispatch is over after ten minutes, whatever is out; its jobs are followed on meanwhile."""
 
 COLLECT_TIMEOUT_S = 3600
+
+
+def _may_go_on(task: object, task_run: object, state: Any) -> bool:
+    """Retry what may succeed later, unless the run is over: what ended it has had its time."""
+    over = any(site.dispatcher.is_over for site in open_polygon_sites())
+    return is_transient(task, task_run, state) and not over
 
 
 @task(
@@ -57,7 +64,7 @@ def read_polygons(campaign: PolygonCampaign) -> Read:
     task_run_name="{campaign.name} dispatch {where}",
     retries=1,
     retry_delay_seconds=30,
-    retry_condition_fn=is_transient,
+    retry_condition_fn=_may_go_on,
     timeout_seconds=TIME_BOX_S + 120,
     cache_policy=NO_CACHE,
     persist_result=False,

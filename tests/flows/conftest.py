@@ -7,7 +7,9 @@ import pytest
 
 from deployments import server
 from deployments.sandbox import cassandra, seed
+from deployments.sandbox.wps_answers import ScriptedWps
 from tests.flows.desk import Desk
+from tests.flows.polygons_at_desk import desk_at
 
 PASSWORD = "open-sesame-77"
 """Of a user who may read the results and do nothing else; like no other word of a run."""
@@ -59,3 +61,9 @@ def desk(tmp_path: Path, services: dict[str, str]) -> Desk:
 def shared_desk(tmp_path_factory: pytest.TempPathFactory, services: dict[str, str]) -> Desk:
     """Return a desk that the tests of a module share."""
     return Desk(tmp_path_factory.mktemp("desk"), services)
+
+
+@pytest.fixture
+def wps_desk(tmp_path: Path, scripted_wps: ScriptedWps) -> Desk:
+    """Return a desk of the test's own, whose WPS is the scripted one."""
+    return desk_at(tmp_path, scripted_wps.url)
