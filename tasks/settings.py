@@ -81,6 +81,15 @@ class Settings(BaseSettings):
         default=None, description="Algorithm as the service spells it, for example lcmap-pyccd:2017.08.18."
     )
     out: Path = Field(default=Path("overlander-results"), description="Folder that exported chips go to.")
+    results_block: str | None = Field(
+        default=None, description="Prefect block that stands for all of OVERLANDER_CASSANDRA_*."
+    )
+    service_block: str | None = Field(
+        default=None, description="Prefect block that stands for OVERLANDER_SERVICE_URL and its limits."
+    )
+    process_block: str | None = Field(
+        default=None, description="Prefect block that stands for OVERLANDER_WPS_URL and its limits."
+    )
     ledger: Path | None = Field(default=None, description="The ledger's SQLite file.")
     export_processes: int = Field(
         default=min(4, os.cpu_count() or 1), ge=1, le=64, description="Processes that write chips."
@@ -90,6 +99,9 @@ class Settings(BaseSettings):
     )
     wait_limit_s: float = Field(
         default=14 * 86400, gt=0, description="A chip that only waits for longer needs a person."
+    )
+    quiet_after_s: float = Field(
+        default=86400, gt=0, description="Waiting chips of which none has moved for so long are told of."
     )
     max_attempts: int = Field(default=3, ge=1, description="Requests for one chip, the first included.")
     max_outstanding: int = Field(default=2500, ge=1, description="Chips asked for and not settled, at most.")

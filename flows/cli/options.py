@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tasks.errors import BadInput
+
 if TYPE_CHECKING:
     from deployments.sandbox.cassandra import Node
 
@@ -89,12 +91,31 @@ def settle(
     _set("OVERLANDER_CASSANDRA_KEYSPACE", keyspace)
     _set("OVERLANDER_SERVICE_URL", service_url)
     settings = load_settings()
+    if settings.results_block or settings.service_block or settings.process_block:
+        for block, flag in ((settings.results_block, hosts or keyspace), (settings.service_block, service_url)):
+            if block and flag:
+                raise BadInput(
+                    f"{flag} is given, and so is the block {block!r}, which stands for all settings of that "
+                    "service. Leave out the flag, or unset OVERLANDER_RESULTS_BLOCK or OVERLANDER_SERVICE_BLOCK."
+                )
+        _load_blocks()
+        settings = load_settings()
     if settings.cassandra.hosts or (node := world.node()) is None:
         return None
     if settings.service_url not in (None, world.service_url()):
         return None  # a real service must never be asked for what the sandbox's table lacks
     use_sandbox(node)
     return f"No Cassandra is set: using the sandbox at {', '.join(node.hosts)} port {node.port}."
+
+
+def _load_blocks() -> None:
+    from flows.cli.console import say
+    from flows.cli.run import use_prefect_api
+
+    use_prefect_api(say)  # before Prefect is imported
+    from deployments.blocks import use_blocks
+
+    use_blocks()
 
 
 def use_sandbox(node: "Node") -> None:

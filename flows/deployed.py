@@ -1,0 +1,39 @@
+"""What a run does because others look after it: it can be found, and keeps nothing where nothing stays."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.runtime import deployment
+
+from tasks.errors import BadInput
+
+
+def tag_run(words: Iterable[str]) -> None:
+    """Add tags to the run that calls this, so that `tag:H05V03` finds it in the UI, however it was started."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    tags = sorted({*context.flow_run.tags, *words})
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(context.flow_run.id, tags=tags)
+
+
+def refuse_fleeting(**places: Path | None) -> None:
+    """Refuse relative paths in a run that a worker started: its working directory goes when it ends.
+
+    Args:
+        places: paths by the settings that name them, `OVERLANDER_OUT` for example.
+
+    Raises:
+        BadInput: one of them is relative.
+    """
+    if deployment.id is None:
+        return
+    for setting, path in places.items():
+        if path is not None and not path.is_absolute():
+            raise BadInput(
+                f"{path} is no absolute path, and a run that a worker starts has a working directory of its own "
+                f"that goes when it ends. Set {setting} for the worker to an absolute path on a disk that stays."
+            )
