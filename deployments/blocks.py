@@ -6,7 +6,7 @@ uses it, as if `OVERLANDER_*` variables held them; no parameter, log or artifact
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 import httpx
 from prefect.blocks.core import Block
@@ -14,7 +14,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, ValidationError, model_validator
 
 from tasks.errors import BadInput, CredentialsRefused, OverlanderError, ServiceAway
-from tasks.settings import Consistency, load_settings
+from tasks.settings import Consistency, as_text, load_settings
 
 _DOCUMENTATION = "https://docs.prefect.io/v3/concepts/blocks"
 
@@ -30,7 +30,7 @@ class ServiceBlock(Block):
     def as_environment(self) -> dict[str, str | None]:
         """Return the variables that the block's fields stand for; None for those that must not be set."""
         return {
-            f"OVERLANDER_{self._setting_prefix}{name.upper()}": _as_text(getattr(self, name))
+            f"OVERLANDER_{self._setting_prefix}{name.upper()}": as_text(getattr(self, name))
             for name in type(self).model_fields
         }
 
@@ -210,15 +210,3 @@ def _faults(error: ValidationError) -> str:
         )
         for fault in error.errors(include_url=False, include_input=False, include_context=False)
     )
-
-
-def _as_text(value: Any) -> str | None:
-    match value:
-        case None:
-            return None
-        case SecretStr():
-            return value.get_secret_value()
-        case list():
-            return ",".join(map(str, value))
-        case _:
-            return str(value)

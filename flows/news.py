@@ -27,7 +27,8 @@ def tell(news: News, key: str, name: str, words: str) -> None:
     """
     emit_event(
         event=f"{EVENT_PREFIX}{news}",
-        resource={"prefect.resource.id": f"{EVENT_PREFIX}{key}", "prefect.resource.name": name},
+        resource={"prefect.resource.id": f"{EVENT_PREFIX}{key}", "prefect.resource.name": name}
+        | {"overlander.news": news},
         payload={"words": words},
     )
 

@@ -157,6 +157,35 @@ def load_settings() -> Settings:
         raise BadInput(f"{SETTINGS_FILE} cannot be read: {error}. Correct the file or move it away.") from None
 
 
+def as_variables(settings: Settings) -> dict[str, str]:
+    """Return the `OVERLANDER_*` variables that give another process, in another folder, the same settings.
+
+    What nobody set is left out, but for the output folder, whose default depends on the working directory.
+    """
+    set_ones = {name: getattr(settings, name) for name in settings.model_fields_set - {"cassandra"}}
+    cassandra = settings.cassandra
+    set_ones |= {f"cassandra_{name}": getattr(cassandra, name) for name in cassandra.model_fields_set}
+    set_ones["out"] = settings.out
+    values = {f"OVERLANDER_{name.upper()}": as_text(value) for name, value in set_ones.items()}
+    folder = {"OVERLANDER_STATE_FOLDER": str(state_folder().absolute())}
+    return folder | {name: value for name, value in values.items() if value is not None}
+
+
+def as_text(value: object) -> str | None:
+    """Return a setting's value as a variable holds it, secrets in clear and paths absolute; None for none."""
+    match value:
+        case None:
+            return None
+        case SecretStr():
+            return value.get_secret_value()
+        case list():
+            return ",".join(map(str, value))
+        case Path():
+            return str(value.absolute())
+        case _:
+            return str(value)
+
+
 def state_folder() -> Path:
     """Return the folder for what Overlander keeps between runs: ledger, sandbox, local server.
 

@@ -73,6 +73,7 @@ def settle(
     hosts: str | None = None,
     keyspace: str | None = None,
     service_url: str | None = None,
+    use_blocks: bool = True,
 ) -> str | None:
     """Turn flags into `OVERLANDER_*` variables, which child processes see too, and fall back on the sandbox.
 
@@ -98,6 +99,8 @@ def settle(
                     f"{flag} is given, and so is the block {block!r}, which stands for all settings of that "
                     "service. Leave out the flag, or unset OVERLANDER_RESULTS_BLOCK or OVERLANDER_SERVICE_BLOCK."
                 )
+        if not use_blocks:
+            return None  # the worker's runs load them
         _load_blocks()
         settings = load_settings()
     if settings.cassandra.hosts or (node := world.node()) is None:
