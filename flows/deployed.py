@@ -1,5 +1,6 @@
 """What a run does because others look after it: it can be found, and keeps nothing where nothing stays."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment
 
-from tasks.errors import BadInput
+from tasks.errors import BadInput, OverlanderError
 
 
 def tag_run(words: Iterable[str]) -> None:
@@ -37,3 +38,12 @@ def refuse_fleeting(**places: Path | None) -> None:
                 f"{path} is no absolute path, and a run that a worker starts has a working directory of its own "
                 f"that goes when it ends. Set {setting} for the worker to an absolute path on a disk that stays."
             )
+
+
+def _is_no_traceback_of_ours(record: logging.LogRecord) -> bool:
+    """Drop what Prefect's engine logs about an error whose paragraph is the run's last state already."""
+    return not (record.exc_info and isinstance(record.exc_info[1], OverlanderError))
+
+
+for _name in ("prefect.flow_runs", "prefect.engine"):
+    logging.getLogger(_name).addFilter(_is_no_traceback_of_ours)
