@@ -82,7 +82,9 @@ def test_a_run_is_started_from_the_form_and_its_artifacts_are_read(form: Page, d
     form.get_by_text("Next Run").wait_for()  # back at the deployment, which shows what will run
     form.get_by_role("link", name="H05V03 run").first.wait_for()
     api = form.url.split("/v2/")[0] + "/api"
-    run = httpx.post(f"{api}/flow_runs/filter", json={"limit": 1, "sort": "EXPECTED_START_TIME_DESC"}, trust_env=False)
+    run = httpx.post(
+        f"{api}/flow_runs/filter", json={"limit": 1, "sort": "EXPECTED_START_TIME_DESC"}, trust_env=False
+    )
     form.goto(f"{form.url.split('/deployments/')[0]}/runs/flow-run/{run.json()[0]['id']}")
     expect(form.get_by_text("Waiting", exact=True).first).to_be_visible()
     form.get_by_role("tab", name="Artifacts").click()
