@@ -8,12 +8,15 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import unmapped
 from pydantic import Field
 
+from deployments.blocks import use_blocks
 from flows.artifacts import ProgressArtifact
+from flows.deployed import refuse_fleeting, tag_run
+from flows.news import tell
 from flows.polygon_artifacts import artifact_key, show_polygons
 from tasks.consent import check_consent
 from tasks.errors import OverlanderError
@@ -25,6 +28,7 @@ from tasks.polygons.report import Drawn, standing, summary_of
 from tasks.polygons.rules import OnUncertain
 from tasks.polygons.site import PolygonSite, polygon_site
 from tasks.polygons.tasks import TIME_BOX_S, collect_results, dispatch_batch, draw_report, read_polygons
+from tasks.settings import load_settings
 
 _MOST_BATCHES_AT_ONCE = 64
 
@@ -44,6 +48,11 @@ class Wishes:
     deadline_s: float = 30 * 86400.0
     again: tuple[Own, ...] = ()
     polygons_per_task: int = 500
+
+
+def _file_of(source: str) -> Path | None:
+    """Return the file that a source names; one inside a zip file is GDAL's to find."""
+    return None if "://" in str(source) else Path(source)
 
 
 def _run_name() -> str:
@@ -85,6 +94,7 @@ def polygon_campaign(
     campaign: str | None = None,
     out: Path | None = None,
     polygons_per_task: Annotated[int, Field(ge=1, le=5000)] = 500,
+    process_block: str | None = None,
 ) -> State[dict[str, Any]]:
     """Have a process executed for each polygon of a file, and collect what came of it.
 
@@ -122,44 +132,54 @@ def polygon_campaign(
         campaign: What to call the campaign. Empty takes the file's name.
         out: Folder on the worker that files go to. Empty takes the worker's setting.
         polygons_per_task: How many polygons one task run sees through.
+        process_block: ProcessService block to ask. Empty takes the worker's settings.
     """
-    work = polygon_campaign_of(
-        source,
-        process=process,
-        interval=interval,
-        split_by=split,
-        url=url,
-        layer=layer,
-        crs=crs,
-        where=where,
-        bbox=bbox,
-        limit=limit,
-        ids=ids,
-        id_field=id_field,
-        split_multipolygons=split_multipolygons,
-        repair=repair,
-        precision=precision,
-        max_request_bytes=max_request_bytes,
-        max_area_km2=max_area_km2,
-        properties=tuple(properties or ()),
-        concurrency=concurrency,
-        sync=sync,
-        no_progress_s=no_progress_s,
-        on_uncertain=on_uncertain,
-        max_requests=max_requests,
-        accept_changes=accept_changes,
-        name=campaign,
-        out=out,
-    )
-    wishes = Wishes(
-        agreed=yes or max_requests is not None,
-        deadline_s=deadline_hours * 3600,
-        again=tuple(Own(name) for name in retry_ended or ()),
-        polygons_per_task=polygons_per_task,
-    )
-    with polygon_site(work, words=f"overlander polygons run {source}") as place:
-        place.cancel_remote = cancel_remote
-        return _run(place, wishes)
+    try:
+        use_blocks(process=process_block)
+        settings = load_settings()
+        refuse_fleeting(
+            OVERLANDER_OUT=out or settings.out, OVERLANDER_LEDGER=settings.ledger, source=_file_of(source)
+        )
+        work = polygon_campaign_of(
+            source,
+            process=process,
+            interval=interval,
+            split_by=split,
+            url=url,
+            layer=layer,
+            crs=crs,
+            where=where,
+            bbox=bbox,
+            limit=limit,
+            ids=ids,
+            id_field=id_field,
+            split_multipolygons=split_multipolygons,
+            repair=repair,
+            precision=precision,
+            max_request_bytes=max_request_bytes,
+            max_area_km2=max_area_km2,
+            properties=tuple(properties or ()),
+            concurrency=concurrency,
+            sync=sync,
+            no_progress_s=no_progress_s,
+            on_uncertain=on_uncertain,
+            max_requests=max_requests,
+            accept_changes=accept_changes,
+            name=campaign,
+            out=out,
+        )
+        wishes = Wishes(
+            agreed=yes or max_requests is not None,
+            deadline_s=deadline_hours * 3600,
+            again=tuple(Own(name) for name in retry_ended or ()),
+            polygons_per_task=polygons_per_task,
+        )
+        tag_run((work.name, work.process.name))
+        with polygon_site(work, words=f"overlander polygons run {source}") as place:
+            place.cancel_remote = cancel_remote
+            return _run(place, wishes)
+    except OverlanderError as error:
+        return Failed(message=str(error), data=error)  # raised, it would stand in the log with a traceback
 
 
 def _run(place: PolygonSite, wishes: Wishes) -> State[dict[str, Any]]:
@@ -185,6 +205,10 @@ def _run(place: PolygonSite, wishes: Wishes) -> State[dict[str, Any]]:
     show_polygons(work, found, drawn.reasons, files)
     if failure is not None:
         raise failure
+    if found.needs_person and not found.waiting:
+        advice = " ".join(found.next_steps)
+        words = f"{work.name} needs a person: no run changes anything any more. {advice}"
+        tell("needs-attention", artifact_key(work.name), work.name, words)
     summary = summary_of(work.name, found, time.monotonic() - started, work.out) | {
         "sent": place.dispatcher.progress.sent,
         "new": read.new,
