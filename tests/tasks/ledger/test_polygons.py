@@ -22,7 +22,7 @@ def done(ledger: Ledger, units: list[int]) -> None:
 
 def waiting(ledger: Ledger, numbers: list[int]) -> int:
     with ledger.read() as connection:
-        return open_units(connection, numbers, EVERY_UNIT).to_send
+        return open_units(connection, numbers, EVERY_UNIT, Terms("run")).to_send
 
 
 def test_features_become_units_in_the_source_s_order_each_interval_apart(ledger: Ledger) -> None:
@@ -30,7 +30,7 @@ def test_features_become_units_in_the_source_s_order_each_interval_apart(ledger:
     assert [one.interval for one in of_series] == ["2010/2011", "2011/2012"]
     assert len(set(units)) == 6
     with ledger.read() as connection:
-        assert open_units(connection, [one.number for one in of_series], EVERY_UNIT).units == units
+        assert open_units(connection, [one.number for one in of_series], EVERY_UNIT, Terms("run")).units == units
         assert counts(connection, [one.number for one in of_series]).own[Own.PENDING] == 6
 
 
@@ -162,7 +162,7 @@ def test_a_run_sends_only_what_it_selected_and_follows_whatever_is_at_work(ledge
     ledger.write(lambda connection: note(connection, units[0], {"own": Own.IN_FLIGHT.value}))
     ledger.write(lambda connection: note(connection, units[1], {"own": Own.DONE.value}))
     with ledger.read() as connection:
-        found = open_units(connection, numbers, {units[1], units[3]})
+        found = open_units(connection, numbers, {units[1], units[3]}, Terms("run"))
     assert (found.units, found.to_send) == ([units[0], units[3]], 1)
 
 
