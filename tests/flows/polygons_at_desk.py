@@ -18,11 +18,13 @@ def desk_at(folder: Path, url: str, **variables: str) -> Desk:
     return Desk(folder, {"OVERLANDER_WPS_URL": url, **QUICK, **variables})
 
 
-def wetlands(desk: Desk, count: int = 5, *, records: list[Record] | None = None, **options: Any) -> Path:
+def wetlands(
+    desk: Desk, count: int = 5, *, size: float = 100.0, records: list[Record] | None = None, **options: Any
+) -> Path:
     """Write the desk's file of squares, in place of the one that was there."""
     path = desk.folder / "wetlands.gpkg"
     path.unlink(missing_ok=True)
-    return write(path, squares(count) if records is None else records, **options)
+    return write(path, squares(count, size) if records is None else records, **options)
 
 
 def run(desk: Desk, source: Path, *arguments: str, **changes: str | None) -> Ran:

@@ -39,10 +39,13 @@ def square(x: float = X, y: float = Y, size: float = 100.0) -> dict[str, Any]:
     return polygon(ring(x, y, size))
 
 
-def squares(count: int) -> list[Record]:
-    """Squares 1 km apart; OBJECTID counts from 1, Shape_Leng grows by 400 m."""
+def squares(count: int, size: float = 100.0) -> list[Record]:
+    """Squares 1 km apart, a hundred in a row; OBJECTID counts from 1, Shape_Leng grows by 400 m."""
     return [
-        (square(X + 1000 * n), {"OBJECTID": n + 1, "Shape_Leng": 400.0 * (n + 1), "NAME": f"swamp {n}"})
+        (
+            square(X + 1000 * (n % 100), Y - 1000 * (n // 100), size),
+            {"OBJECTID": n + 1, "Shape_Leng": 400.0 * (n + 1), "NAME": f"swamp {n}"},
+        )
         for n in range(count)
     ]
 
