@@ -32,7 +32,7 @@ def run_polygons(parameters: dict[str, Any]) -> dict[str, Any]:
     from tasks.polygons.rules import flood_bound
 
     _check(parameters)
-    if parameters["concurrency"] == "flood":
+    if parameters.get("concurrency") == "flood":
         console.say(f"Flood: at most {flood_bound():,} jobs at once, as many as this system opens files for us.")
     use_prefect_api(console.say)
     try:
@@ -67,10 +67,10 @@ def _check(parameters: dict[str, Any]) -> None:
     named = ("process", "interval", "url", "layer", "crs", "bbox", "ids")
     work = polygon_campaign_of(
         parameters["source"],
-        split_by=parameters["split"],
-        name=parameters["campaign"],
-        out=parameters["out"],
-        **{name: parameters[name] for name in named},
+        split_by=parameters.get("split"),
+        name=parameters.get("campaign"),
+        out=parameters.get("out"),
+        **{name: parameters[name] for name in named if name in parameters},
     )
     describe_source(work.source.path, work.source.layer, work.source.crs)
 

@@ -110,7 +110,7 @@ def run(
     if json:
         console.give(summary)
     else:
-        _show(summary)
+        show_summary(summary)
     sys.exit(exit_status)
 
 
@@ -222,7 +222,7 @@ def status(
     if json:
         console.give(summary)
     else:
-        _show(summary)
+        show_summary(summary)
     sys.exit(found.exit_status)
 
 
@@ -269,7 +269,8 @@ def _settle(ledger: str | None, url: str | None) -> None:
         console.say(named)
 
 
-def _show(summary: dict[str, Any]) -> None:
+def show_summary(summary: dict[str, Any]) -> None:
+    """Show a person where a campaign stands, what to do next, and its files."""
     from rich.table import Table
 
     from tasks.report.polygon_palette import UNIT_LOOKS

@@ -8,7 +8,7 @@ import pytest
 from deployments.sandbox import seed, world
 from deployments.sandbox.cassandra import Node
 from deployments.sandbox.plan import Plan
-from flows.cli import demo
+from flows.cli import demo_chips as demo
 from tasks.chips.campaign import tile_campaign_of
 from tasks.chips.report import Standing
 from tasks.report.chips import ChipLine, count_states
