@@ -1,4 +1,4 @@
-"""The demo's polygons: 40 of Queensland with every trouble of geometry, and a real WPS that makes its results up."""
+"""The demo's polygons: 40 of Queensland with every trouble of geometry, and a real WPS with made-up results."""
 
 import os
 from pathlib import Path
