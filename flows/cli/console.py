@@ -6,7 +6,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -105,11 +105,6 @@ def give_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], *, as_json: b
     sys.stdout.write("]}\n")
 
 
-def can_ask() -> bool:
-    """Tell whether a person is there to answer a question."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
-
-
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun: `1 file`, `2,500 files`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
@@ -121,9 +116,7 @@ def live_progress(words: str) -> Iterator[None]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    ended = threading.Event()
-
-    def watch() -> None:
+    def watch(ended: threading.Event) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Bars(*columns, console=err(), transient=True) as bars:
             seen = bars.add_task(f"{words}: starting", total=None)
@@ -152,17 +145,36 @@ def live_progress(words: str) -> Iterator[None]:
                             visible=True,
                         )
 
-    def report() -> None:
-        said, said_at = "", 0.0
-        while not ended.wait(0.2):
-            if (progress := _progress()) is None or time.monotonic() - said_at < _SECONDS_BETWEEN_LINES:
-                continue
-            line = f"{words}: {progress_line(progress)}"
-            if line != said:
-                say(line)
-                said, said_at = line, time.monotonic()
+    def line() -> str | None:
+        progress = _progress()
+        return None if progress is None else f"{words}: {progress_line(progress)}"
 
-    thread = threading.Thread(target=watch if err().is_terminal else report, name="progress", daemon=True)
+    with telling(watch, line, _SECONDS_BETWEEN_LINES):
+        yield
+
+
+@contextmanager
+def telling(
+    watch: Callable[[threading.Event], None], line: Callable[[], str | None], between_lines_s: float
+) -> Iterator[None]:
+    """Tell a person how something goes while it goes on.
+
+    Args:
+        watch: shows it live in a terminal, in a thread of its own, until the event.
+        line: says it in a line, for whoever has no terminal; None while there is nothing to say.
+        between_lines_s: at least so long between two different lines.
+    """
+    ended = threading.Event()
+
+    def report() -> None:
+        said, said_at = None, -between_lines_s
+        while not ended.wait(0.2):
+            if time.monotonic() - said_at >= between_lines_s and (now := line()) not in (None, said):
+                say(now or "")
+                said, said_at = now, time.monotonic()
+
+    target = (lambda: watch(ended)) if err().is_terminal else report
+    thread = threading.Thread(target=target, name="progress", daemon=True)
     thread.start()
     try:
         yield

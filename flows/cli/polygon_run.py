@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from flows.cli import console
-from flows.cli.run import leave_promptly, summary_at_the_end, use_prefect_api
+from flows.cli.run import leave_promptly, summary_at_the_end, use_prefect_api, with_consent
 
 if TYPE_CHECKING:
     from tasks.polygons.site import PolygonSite
@@ -23,27 +21,16 @@ _SECONDS_BETWEEN_LINES = 30.0
 def run_polygons(parameters: dict[str, Any]) -> dict[str, Any]:
     """Run `polygon_campaign` and return the summary it ended with.
 
-    With a terminal, a run that would send more than a handful of requests asks a person first.
-
     Raises:
         OverlanderError: what the run failed with.
     """
-    from tasks.consent import ConsentMissing
     from tasks.polygons.rules import flood_bound
 
     _check(parameters)
     if parameters.get("concurrency") == "flood":
         console.say(f"Flood: at most {flood_bound():,} jobs at once, as many as this system opens files for us.")
     use_prefect_api(console.say)
-    try:
-        return _run(parameters)
-    except ConsentMissing as cost:
-        if not console.can_ask():
-            raise
-        console.paragraph(str(cost))
-        if not typer.confirm("Send them?", err=True):
-            raise
-        return _run(parameters | {"yes": True})
+    return with_consent(_run, parameters)
 
 
 def _run(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -89,33 +76,19 @@ def _told() -> Iterator[None]:
 
     from tasks.polygons.site import open_polygon_sites
 
-    ended = threading.Event()
     rate = _Rate()
 
     def line() -> str:
         sites = open_polygon_sites()
         return rate.words(sites[0]) if sites else "Reading the file and asking the service what it offers."
 
-    def watch() -> None:
+    def watch(ended: threading.Event) -> None:
         with Live(Text(line()), console=console.err(), transient=True, refresh_per_second=4) as live:
             while not ended.wait(0.5):
                 live.update(Text(line()))
 
-    def report() -> None:
-        said, said_at = "", -_SECONDS_BETWEEN_LINES
-        while not ended.wait(0.5):
-            if time.monotonic() - said_at >= _SECONDS_BETWEEN_LINES and (now := line()) != said:
-                console.say(now)
-                said, said_at = now, time.monotonic()
-
-    target = watch if console.err().is_terminal else report
-    thread = threading.Thread(target=target, name="progress", daemon=True)
-    thread.start()
-    try:
+    with console.telling(watch, line, _SECONDS_BETWEEN_LINES):
         yield
-    finally:
-        ended.set()
-        thread.join(timeout=2)
 
 
 class _Rate:

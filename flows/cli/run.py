@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
 
-from flows.cli.console import live_progress, say
+import typer
+
+from flows.cli.console import live_progress, paragraph, say
 from flows.cli.prefect_api import prefect_api_set
 
 INTERRUPTED = 130
@@ -41,6 +43,25 @@ def run_tile(mode: str, parameters: dict[str, Any]) -> dict[str, Any]:
         from flows.tile import tile_campaign
 
         return summary_at_the_end(tile_campaign(mode=mode, **parameters, return_state=True))
+
+
+def with_consent(run: Callable[[dict[str, Any]], dict[str, Any]], parameters: dict[str, Any]) -> dict[str, Any]:
+    """Run a flow; with a terminal, one that would send more than a handful of requests asks a person first.
+
+    Raises:
+        ConsentMissing: there is nobody to ask, or the answer is no.
+    """
+    from tasks.consent import ConsentMissing
+
+    try:
+        return run(parameters)
+    except ConsentMissing as cost:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        paragraph(str(cost))
+        if not typer.confirm("Send them?", err=True):
+            raise
+        return run(parameters | {"yes": True})
 
 
 def summary_at_the_end(state: Any) -> dict[str, Any]:

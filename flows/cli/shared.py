@@ -2,10 +2,9 @@
 
 import contextlib
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import typer
 
 from flows.cli import console, options
 
@@ -69,12 +68,8 @@ def run_flow(
     json: bool,
     wishes: dict[str, Any] | None = None,
 ) -> None:
-    """Run the flow in this process, and leave with its exit status.
-
-    With a terminal, a run that would send more requests than a handful asks a person first.
-    """
-    from flows.cli.run import run_tile
-    from tasks.consent import ConsentMissing
+    """Run the flow in this process, and leave with its exit status."""
+    from flows.cli.run import run_tile, with_consent
     from tasks.settings import load_settings
 
     work = campaign_of(tile, region, window, template, flawed, failed_pixels, recount, campaign)
@@ -91,15 +86,7 @@ def run_flow(
         "recount": recount,
         "campaign": work.name,
     } | (wishes or {})
-    try:
-        summary = run_tile(mode, parameters)
-    except ConsentMissing as cost:
-        if not console.can_ask():
-            raise
-        console.paragraph(str(cost))
-        if not typer.confirm("Send them?", err=True):
-            raise
-        summary = run_tile(mode, parameters | {"yes": True})
+    summary = with_consent(partial(run_tile, mode), parameters)
     exit_status = summary.pop("exit_status")
     if json:
         console.give(summary)
