@@ -78,7 +78,7 @@ def test_the_end_names_each_chip_that_is_not_home(
     complete = ChipLine(-1815585, 2864805, 0, 0, "complete")
     monkeypatch.setattr(demo, "_standing", lambda _: standing(complete, QUARANTINED))
     work = tile_campaign_of(demo.TILE, window=demo.WINDOW, algorithm=world.ALGORITHM)
-    summary = {"seconds": 1.0, "changed": 0, "exported": 0, "kept": 1, "files": {}}
+    summary = {"seconds": 1.0, "changed": 0, "requested": 15, "exported": 0, "kept": 1, "files": {}}
 
     demo._show_end(work, summary, tmp_path)
 

@@ -53,7 +53,7 @@ def test_what_a_person_set_is_kept_wherever_it_was_set(tmp_path: Path) -> None:
     settings = load_settings()
     assert (settings.stall_after_s, settings.poll_first_s) == (77, 3)
     assert settings.poll_longest_s == options.SANDBOX_PACE["poll_longest_s"]
-    assert (settings.algorithm, settings.ledger) == ("pyccd:mine", Path("mine.sqlite"))
+    assert (settings.algorithm, settings.ledger) == ("pyccd:mine", "mine.sqlite")
 
 
 def test_a_real_service_is_never_asked_for_what_the_sandboxs_table_lacks() -> None:
