@@ -112,7 +112,10 @@ def test_a_run_killed_without_a_word_is_marked_crashed(api: SyncPrefectClient, i
     assert "No sign of life for 10 s" in await_that(crashed, "the mark")
 
 
-def test_a_run_that_no_worker_takes_says_what_it_waits_for(api: SyncPrefectClient) -> None:
+def test_a_run_that_no_worker_takes_says_what_it_waits_for_and_runs_when_one_comes(
+    api: SyncPrefectClient,
+) -> None:
+    register_automations(api, automations())
     queue = api.read_work_queue_by_name("upkeep", work_pool_name="overlander")
     api.update_work_queue(queue.id, is_paused=True)
     try:
@@ -120,14 +123,14 @@ def test_a_run_that_no_worker_takes_says_what_it_waits_for(api: SyncPrefectClien
 
         def told() -> str | None:
             state = api.read_flow_run(run.id).state
-            return state.message if state is not None and state.name == "Late" and state.message else None
+            return state.message if state is not None and state.name == "AwaitingWorker" else None
 
         message = await_that(told, "the message of a late run")
         assert "Waits for a worker" in message
         assert "overlander server up" in message
     finally:
-        api.delete_flow_run(run.id)
         api.update_work_queue(queue.id, is_paused=False)
+    await_that(lambda: (state := api.read_flow_run(run.id).state) and state.is_final(), "its end")
 
 
 def test_a_person_is_notified_of_each_kind_of_news_once(

@@ -217,7 +217,7 @@ def test_a_newer_ledger_is_refused(path: Path) -> None:
     with Ledger.open(path) as ledger:
         ledger.write(lambda connection: connection.execute(schema.ledger_version.update().values(version=7)))
 
-    with pytest.raises(LedgerUnusable, match="has version 7, and this Overlander knows 2"):
+    with pytest.raises(LedgerUnusable, match=f"has version 7, and this Overlander knows {schema.VERSION}"):
         Ledger.open(path)
 
 
