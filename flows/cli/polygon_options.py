@@ -36,7 +36,7 @@ SplitParts = Annotated[bool, typer.Option("--split-multipolygons", help="Send ea
 Repair = Annotated[bool, typer.Option("--repair", help="Send what can be made valid of an invalid geometry.")]
 Precision = Annotated[int, typer.Option(min=0, max=15, help="Decimals of a degree.")]
 MaxBytes = Annotated[int | None, typer.Option("--max-request-bytes", min=1, help="Larger requests are not sent.")]
-MaxArea = Annotated[float | None, typer.Option("--max-area", help="Larger polygons, in km2, are not sent.")]
+MaxArea = Annotated[float | None, typer.Option("--max-area", min=1e-9, help="Larger ones, in km2, are not sent.")]
 Properties = Annotated[str | None, typer.Option(help="Fields to send along, separated by commas.")]
 CampaignName = Annotated[str | None, typer.Option("--campaign", help="What to call it; else the file's name.")]
 

@@ -29,7 +29,7 @@ def sent_too_often(ledger: Connection, series_numbers: Iterable[int], attempts: 
 
 @dataclass(frozen=True)
 class Open:
-    """Units on which a run can do something, in the source's order, and how many of them are to be sent."""
+    """Units on which a run can do something, and how many of them are to be sent."""
 
     units: list[int]
     to_send: int
@@ -43,6 +43,8 @@ def open_units(
 ) -> Open:
     """Return the units on which a run can do something now: send those it selected, follow any.
 
+    Those to be followed come first, since their jobs end meanwhile; otherwise they are in the source's order.
+
     Args:
         ledger: to read.
         series_numbers: of which series.
@@ -54,7 +56,8 @@ def open_units(
     query = _of(select(units.c.unit, units.c.own), series_numbers).where(or_(*workable))
     found: list[int] = []
     to_send = 0
-    for row in ledger.execute(query.order_by(features.c.ordinal, features.c.feature, units.c.series)):
+    in_order = (units.c.own.in_(_SENT), features.c.ordinal, features.c.feature, units.c.series)
+    for row in ledger.execute(query.order_by(*in_order)):
         is_to_be_sent = row.own in _SENT
         if not is_to_be_sent or row.unit in selected:
             found.append(row.unit)
