@@ -24,12 +24,11 @@ from tasks.settings import Settings, load_settings
 
 def service_of(campaign: PolygonCampaign, settings: Settings) -> WpsService:
     """Return the campaign's service; nothing is sent yet."""
-    most = campaign.rules.submits_at_once + campaign.rules.looks_at_once
     rules = exchange.rules_of(
         settings,
         allowed_hosts=sorted(campaign.process.allowed_hosts),
         mode="sync" if campaign.sync else "async",
-        max_connections=min(most, campaign.rules.most_at_once + 1),
+        max_connections=campaign.rules.connections,
     )
     return WpsService(campaign.url, rules)
 
