@@ -7,13 +7,16 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import unmapped
 from pydantic import Field
 from sqlalchemy import Connection
 
+from deployments.blocks import use_blocks
 from flows.artifacts import ProgressArtifact, artifact_key, show_standing
+from flows.deployed import refuse_fleeting, tag_run
+from flows.news import tell_of_tile
 from flows.rounds import Brought, Wishes, bring_home
 from tasks.chips.campaign import Campaign, Site, chips_of, site, tile_campaign_of
 from tasks.chips.chip_file import FailedPixels, Flawed
@@ -26,14 +29,21 @@ from tasks.chips.request import Requested
 from tasks.chips.states import State as ChipState
 from tasks.chips.survey import Surveyed
 from tasks.chips.tasks import export_row, survey_row
+from tasks.chips.upkeep import asked_of
 from tasks.errors import LeaseHeld, OverlanderError
 from tasks.files import check_writable
 from tasks.ledger.chips import TileNote, note_rate, saved, use_tile
+from tasks.ledger.upkeep import note_last_run
+from tasks.settings import load_settings
 
 Mode = Literal["run", "count", "export", "request"]
 Again = Literal[
     "complete", "flawed", "no_data", "incomplete", "stalled", "queued", "stale", "uncertain", "quarantined"
 ]
+
+TILE_PATTERN = r"^\s*([hH]\d{1,3}[vV]\d{1,3}|\d{6}|[+-]?\d{1,9}(\s*,\s*|\s+)[+-]?\d{1,9})\s*$"
+WINDOW_PATTERN = r"^\s*(\d{1,3}|\d{0,3}\s*:\s*\d{0,3})\s*,\s*(\d{1,3}|\d{0,3}\s*:\s*\d{0,3})\s*$"
+"""What the UI's form takes; which tiles there are, the grid knows (tasks/chips/grid.py)."""
 
 ROWS_SURVEYED_AT_ONCE = 2
 ROWS_EXPORTED_AT_ONCE = 2
@@ -47,11 +57,11 @@ ROWS_EXPORTED_AT_ONCE = 2
     task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type]
 )
 def tile_campaign(
-    tile: str,
+    tile: Annotated[str, Field(pattern=TILE_PATTERN)],
     region: Literal["conus", "alaska", "hawaii"] = "conus",
     mode: Mode = "run",
     algorithm: str | None = None,
-    window: str = "0:50,0:50",
+    window: Annotated[str, Field(pattern=WINDOW_PATTERN)] = "0:50,0:50",
     out: Path | None = None,
     path_template: str = DEFAULT_TEMPLATE,
     flawed: Flawed = "apart",
@@ -65,6 +75,8 @@ def tile_campaign(
     again: list[Again] | None = None,
     chips: list[tuple[int, int]] | None = None,
     chips_per_task: Annotated[int, Field(ge=1, le=50)] = 50,
+    results_block: str | None = None,
+    service_block: str | None = None,
 ) -> State[dict[str, Any]]:
     """Bring a tile of change-detection results home: look, ask for what is missing, wait, save, ask again.
 
@@ -89,38 +101,49 @@ def tile_campaign(
         again: Ask again for chips in these states, every pixel anew.
         chips: Ask only for these chips, given by x and y of their upper left corners in metres.
         chips_per_task: How many chips one task run handles.
+        results_block: ResultsCassandra block to read from. Empty takes the worker's settings.
+        service_block: ChangeResultsService block to ask. Empty takes the worker's settings.
     """
-    work = tile_campaign_of(
-        tile,
-        region=region,
-        window=window,
-        algorithm=algorithm,
-        name=campaign,
-        out=out,
-        template=path_template,
-        flawed=flawed,
-        failed_pixels=failed_pixels,
-        recount=recount,
-    )
-    wishes = Wishes(
-        agreed=yes,
-        max_requests=max_requests,
-        wait=wait and mode == "run",
-        deadline_s=deadline_hours * 3600,
-        again=frozenset(ChipState(name) for name in again or ()),
-        only=None if chips is None else frozenset(chips_of(work, chips)),
-    )
     try:
+        use_blocks(results=results_block, service=service_block)
+        settings = load_settings()
+        refuse_fleeting(OVERLANDER_OUT=out or settings.out, OVERLANDER_LEDGER=settings.ledger)
+        work = tile_campaign_of(
+            tile,
+            region=region,
+            window=window,
+            algorithm=algorithm,
+            name=campaign,
+            out=out,
+            template=path_template,
+            flawed=flawed,
+            failed_pixels=failed_pixels,
+            recount=recount,
+        )
+        wishes = Wishes(
+            agreed=yes,
+            max_requests=max_requests,
+            wait=wait and mode == "run",
+            deadline_s=deadline_hours * 3600,
+            again=frozenset(ChipState(name) for name in again or ()),
+            only=None if chips is None else frozenset(chips_of(work, chips)),
+        )
+        tag_run((work.tile.name, work.tile.region.name, work.algorithm))
         with site(work, words=f"overlander tile {mode} {work.tile.name}") as place:
             note = place.ledger.write(lambda ledger: use_tile(ledger, place.ground, work.name), place.lease)
             if note.closed_at is not None and mode != "count":
                 return _closed(place, note)
+            if mode == "run":
+                asked = asked_of(work)
+                place.ledger.write(lambda ledger: note_last_run(ledger, place.ground, asked), place.lease)
             try:
                 return _run(place, mode, wishes, chips_per_task)
             finally:
                 place.stopping.set()
     except LeaseHeld as held:
         return Completed(name="Skipped", message=str(held))
+    except OverlanderError as error:
+        return Failed(message=str(error), data=error)  # raised, it would stand in the log with a traceback
 
 
 def batches(campaign: Campaign, chips_per_task: int) -> list[tuple[str, list[Chip]]]:
@@ -223,6 +246,8 @@ def _report(
     if mode != "count":
         words += f". {requested.sent:,} requested, {tally.exported:,} exported, {tally.kept:,} kept."
     show_standing(work, found, words, files)
+    if mode in ("run", "request"):
+        tell_of_tile(place, before, found)
     status = 3 if tally.changed else found.exit_status
     name = {0: "Completed", 3: "Waiting", 4: "NeedsAttention"}[status]
     return Completed(name=name, message=words, data=summary | {"exit_status": status})

@@ -110,6 +110,15 @@ class Settings(BaseSettings):
     disk_outlives_worker: bool = Field(
         default=True, description="Whether files stay when the worker ends; if not, a ledger in a file is refused."
     )
+    results_block: str | None = Field(
+        default=None, description="Prefect block that stands for all of OVERLANDER_CASSANDRA_*."
+    )
+    service_block: str | None = Field(
+        default=None, description="Prefect block that stands for OVERLANDER_SERVICE_URL and its limits."
+    )
+    process_block: str | None = Field(
+        default=None, description="Prefect block that stands for OVERLANDER_WPS_URL and its limits."
+    )
     export_processes: int = Field(
         default=min(4, os.cpu_count() or 1), ge=1, le=64, description="Processes that write chips."
     )
@@ -118,6 +127,9 @@ class Settings(BaseSettings):
     )
     wait_limit_s: float = Field(
         default=14 * 86400, gt=0, description="A chip that only waits for longer needs a person."
+    )
+    quiet_after_s: float = Field(
+        default=86400, gt=0, description="Waiting chips of which none has moved for so long are told of."
     )
     max_attempts: int = Field(default=3, ge=1, description="Requests for one chip, the first included.")
     max_outstanding: int = Field(default=2500, ge=1, description="Chips asked for and not settled, at most.")
@@ -193,6 +205,37 @@ def load_settings() -> Settings:
         ) from None
     except (OSError, ValueError) as error:  # tomllib's own errors are ValueErrors
         raise BadInput(f"{SETTINGS_FILE} cannot be read: {error}. Correct the file or move it away.") from None
+
+
+def as_variables(settings: Settings) -> dict[str, str]:
+    """Return the `OVERLANDER_*` variables that give another process, in another folder, the same settings.
+
+    What nobody set is left out, but for the output folder, whose default depends on the working directory.
+    """
+    set_ones = {name: getattr(settings, name) for name in settings.model_fields_set - {"cassandra"}}
+    cassandra = settings.cassandra
+    set_ones |= {f"cassandra_{name}": getattr(cassandra, name) for name in cassandra.model_fields_set}
+    set_ones["out"] = settings.out
+    if settings.ledger is not None and not settings.ledger.startswith(("postgresql:", "postgres:")):
+        set_ones["ledger"] = Path(settings.ledger)
+    values = {f"OVERLANDER_{name.upper()}": as_text(value) for name, value in set_ones.items()}
+    folder = {"OVERLANDER_STATE_FOLDER": str(state_folder().absolute())}
+    return folder | {name: value for name, value in values.items() if value is not None}
+
+
+def as_text(value: object) -> str | None:
+    """Return a setting's value as a variable holds it, secrets in clear and paths absolute; None for none."""
+    match value:
+        case None:
+            return None
+        case SecretStr():
+            return value.get_secret_value()
+        case list():
+            return ",".join(map(str, value))
+        case Path():
+            return str(value.absolute())
+        case _:
+            return str(value)
 
 
 def state_folder() -> Path:

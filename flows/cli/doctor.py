@@ -25,6 +25,7 @@ def doctor(json: options.Json = False) -> None:
         "ledger": _ledger,
         "output folder": _output,
         "prefect": _prefect,
+        "worker": _worker,
     }
     found = {what: _attempt(check, settings) for what, check in checks.items()}
     if json:
@@ -123,3 +124,22 @@ def _prefect(settings: "Settings") -> str:
     if running is None:
         return "No API address is set; a run starts a local server."
     return f"No API address is set; the local server is up at {running.ui_url}."
+
+
+def _worker(settings: "Settings") -> str:
+    from deployments import worker
+    from tasks.errors import PartMissing
+
+    del settings
+    here = Path.cwd()
+    ours = Path(worker.__file__).parent.parent
+    for folder in {worker.own_folder(), here} - {ours}:
+        if foreign := worker.foreign_files(folder):
+            raise PartMissing(
+                f"{folder} holds {', '.join(foreign)}: in a worker that is started there it would take the place "
+                "of a package of Overlander's. Move it away, or start workers in an empty folder."
+            )
+    found = worker.status()
+    if found is None:
+        return "No local worker is up; `overlander server up` starts one. Workers elsewhere are seen in the UI."
+    return f"Process {found.pid} takes {found.runs} runs at once from the pool {worker.POOL!r}."

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import demo, doctor, grid, polygons, sandbox, server, tile
+from flows.cli import demo, deploy, doctor, grid, polygons, sandbox, server, tile
 from tasks.errors import OverlanderError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
+app.command("deploy")(deploy.deploy)
 app.add_typer(server.app, name="server")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(grid.app, name="grid")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tasks.errors import BadInput
+
 if TYPE_CHECKING:
     from deployments.sandbox.cassandra import Node
 
@@ -74,6 +76,7 @@ def settle(
     hosts: str | None = None,
     keyspace: str | None = None,
     service_url: str | None = None,
+    use_blocks: bool = True,
 ) -> str | None:
     """Turn flags into `OVERLANDER_*` variables, which child processes see too, and fall back on the sandbox.
 
@@ -92,6 +95,17 @@ def settle(
     _set("OVERLANDER_CASSANDRA_KEYSPACE", keyspace)
     _set("OVERLANDER_SERVICE_URL", service_url)
     settings = load_settings()
+    if settings.results_block or settings.service_block or settings.process_block:
+        for block, flag in ((settings.results_block, hosts or keyspace), (settings.service_block, service_url)):
+            if block and flag:
+                raise BadInput(
+                    f"{flag} is given, and so is the block {block!r}, which stands for all settings of that "
+                    "service. Leave out the flag, or unset OVERLANDER_RESULTS_BLOCK or OVERLANDER_SERVICE_BLOCK."
+                )
+        if not use_blocks:
+            return None  # the worker's runs load them
+        _load_blocks()
+        settings = load_settings()
     if settings.cassandra.hosts or (node := world.node()) is None:
         return None
     if settings.service_url not in (None, world.service_url()):
@@ -120,6 +134,16 @@ def settle_wps(*, ledger: str | None = None, url: str | None = None) -> str | No
     if settings.ledger is None:
         _set("OVERLANDER_LEDGER", world.ledger_file())
     return f"No WPS is set: using the sandbox's at {found.url}."
+
+
+def _load_blocks() -> None:
+    from flows.cli.console import say
+    from flows.cli.run import use_prefect_api
+
+    use_prefect_api(say)  # before Prefect is imported
+    from deployments.blocks import use_blocks
+
+    use_blocks()
 
 
 def use_sandbox(node: "Node") -> None:

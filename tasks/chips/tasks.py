@@ -7,6 +7,7 @@ more: Prefect cannot interrupt a thread that waits for a socket.
 
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -23,11 +24,17 @@ from tasks.chips.heal import Step
 from tasks.chips.request import Requested
 from tasks.chips.settle import Settled
 from tasks.chips.survey import Surveyed
+from tasks.chips.upkeep import Verified, verify
+from tasks.ledger.keys import Ground
 from tasks.retries import is_transient
+from tasks.settings import load_settings
 
 ROW_TIMEOUT_S = 1800
 """Fifty chips at the Cassandra client's limit of 30 s, one after the other, and some rest."""
 
+
+VERIFY_TIMEOUT_S = 6 * 3600
+"""320 GB, the largest tile, at 15 MB/s."""
 
 TIME_BOX_S = 600
 """A round of settling is over after ten minutes, whatever is out; the next one goes on."""
@@ -137,6 +144,29 @@ def settle_round(campaign: Campaign, number: int, time_box_s: float, first_rows:
     words = "round %d: %d came home, %d ended otherwise, %d out"
     get_run_logger().info(words, number, len(seen.home), len(seen.ended), seen.out)
     return seen
+
+
+@task(
+    name="verify",
+    task_run_name="{ground.tile} verify",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=10),
+    retry_condition_fn=is_transient,
+    timeout_seconds=VERIFY_TIMEOUT_S,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def verify_tile(ground: Ground, root: Path) -> Verified:
+    """Compare a tile's files with their manifest.
+
+    Args:
+        ground: under which key the ledger keeps the tile.
+        root: the output folder.
+    """
+    found = verify(load_settings(), ground, root)
+    words = "%s below %s: %d files, %d not as their manifest says"
+    get_run_logger().info(words, ground.tile, root, found.files, found.wrong)
+    return found
 
 
 def _words(states: Mapping[str, int]) -> str:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-VERSION = 2
+VERSION = 3
 """Raised with each change below; an older ledger gets the tables and columns it lacks when it is opened.
 
 A new column is therefore nullable or has a `server_default`.
@@ -171,6 +171,7 @@ tiles = Table(
     Column("closed_reason", Text, nullable=False, default=""),
     Column("guard", Text, nullable=False, server_default=""),  # why nothing more is requested, until a release
     Column("last_used_at", UTC, nullable=False),
+    Column("last_run", Text),  # JSON: what the last run was asked for, for upkeep to ask the same
 )
 
 rates = Table(
