@@ -1,4 +1,4 @@
-"""Which tiles of a region the geometries of a vector file touch. Read as a stream, a lot of records at a time."""
+"""Which tiles a person means, and those that the geometries of a vector file touch, read a lot at a time."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -13,6 +13,7 @@ from fiona.crs import CRS
 from numpy.typing import NDArray
 
 from tasks.chips.grid import PIXEL_M, TILE_M, Region, Tile
+from tasks.chips.tile_lists import refuse_whole_region, tiles_named
 from tasks.errors import BadInput
 from tasks.polygons.source import Source, open_layer, readable
 
@@ -29,6 +30,19 @@ _INTO_M = PIXEL_M / 2
 
 _STRAIGHT_DEGREES, _STRAIGHT_UNITS = 0.05, 5_000.0
 """Longer straight lines are cut before they are moved, as they bend on the way."""
+
+
+def tiles_meant(region: Region, tiles: str | None, touching: Source | None) -> list[Tile]:
+    """Return the tiles that are named, and those that a file's geometries touch, each once.
+
+    Raises:
+        BadInput: neither is given, or what names them cannot be read or meant.
+    """
+    if tiles is None and touching is None:
+        raise refuse_whole_region(region)
+    named = [] if tiles is None else tiles_named(tiles, region)
+    touched = [] if touching is None else tiles_touching(touching, region)
+    return list(dict.fromkeys([*named, *touched]))
 
 
 def tiles_touching(source: Source, region: Region) -> list[Tile]:

@@ -196,6 +196,12 @@ def chosen_tiles(ledger: Connection, ground: RegionGround) -> list[str]:
     return list(ledger.scalars(chosen.order_by(runs_table.c.key)))
 
 
+def known_tiles(ledger: Connection, ground: RegionGround) -> list[str]:
+    """Return the tiles of a region that were ever used, by name, whatever for."""
+    used = select(tiles_table.c.tile).where(_on(tiles_table, ground))
+    return list(ledger.scalars(used.order_by(tiles_table.c.tile)))
+
+
 def last_passes(ledger: Connection, ground: RegionGround) -> dict[str, Pass]:
     """Return the last run of each tile that a campaign has asked for."""
     asked = select(runs_table).where(_of(ground), runs_table.c.number >= _FIRST_PASS)
