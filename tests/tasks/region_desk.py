@@ -30,12 +30,13 @@ class RegionDesk:
 
     ledger: Ledger
     out: Path
+    algorithm: str = ALGORITHM
 
     def campaign(self, *names: str, window: str = CORNER, **options: str) -> RegionCampaign:
         return region_campaign_of(
             "conus",
             [tile_named(name, CONUS) for name in names],
-            settings=Settings(algorithm=ALGORITHM, out=self.out),
+            settings=Settings(algorithm=self.algorithm, out=self.out),
             window=window,
             **options,
         )
@@ -48,7 +49,7 @@ class RegionDesk:
         return self.standing(name, **options).lines[0].condition
 
     def ground(self, name: str) -> Ground:
-        return Ground(SOURCE, ALGORITHM, "conus", name)
+        return Ground(SOURCE, self.algorithm, "conus", name)
 
     def use(self, name: str) -> None:
         self.ledger.write(lambda ledger: use_tile(ledger, self.ground(name), "a test"))
