@@ -71,13 +71,11 @@ def automations(notify: UUID | None = None, silent_for: timedelta = SILENT_FOR) 
                 expect={"prefect.flow-run.Late"},
                 match=_ANY_RUN,
                 match_related=_OURS,
-                for_each={"prefect.resource.id"},
-                within=timedelta(days=7),  # once a run: the new state is called Late as well
             ),
             actions=[
                 ChangeFlowRunState(
                     state=StateType.SCHEDULED,
-                    name="Late",
+                    name="AwaitingWorker",  # the server refuses to mark a late run Late again
                     message=(
                         "Waits for a worker: none of its work pool's has taken it. Either all are busy or none is "
                         "up: see `overlander server status`. Start one with `overlander server up`, or with "

@@ -41,8 +41,8 @@ Again = Literal[
     "complete", "flawed", "no_data", "incomplete", "stalled", "queued", "stale", "uncertain", "quarantined"
 ]
 
-TILE_PATTERN = r"^\s*([hH]\d{1,3}[vV]\d{1,3}|\d{6}|[+-]?\d{1,9}(\s*,\s*|\s+)[+-]?\d{1,9})\s*$"
-WINDOW_PATTERN = r"^\s*(\d{1,3}|\d{0,3}\s*:\s*\d{0,3})\s*,\s*(\d{1,3}|\d{0,3}\s*:\s*\d{0,3})\s*$"
+TILE_PATTERN = r"^([Hh]\d+[Vv]\d+|\d{6}|[+-]?\d+[, ]+[+-]?\d+)$"
+WINDOW_PATTERN = r"^[\d: ]+,[\d: ]+$"
 """What the UI's form takes; which tiles there are, the grid knows (tasks/chips/grid.py)."""
 
 ROWS_SURVEYED_AT_ONCE = 2

@@ -114,7 +114,7 @@ def _output(settings: "Settings") -> str:
 
 def _prefect(settings: "Settings") -> str:
     from deployments import server
-    from flows.cli.run import prefect_api_set
+    from flows.cli.prefect_api import prefect_api_set
 
     del settings
     url = prefect_api_set()

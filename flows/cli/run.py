@@ -5,17 +5,13 @@ import os
 import signal
 import sys
 import threading
-import tomllib
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 from flows.cli.console import live_progress, say
-from tasks.errors import ServiceAway
+from flows.cli.prefect_api import prefect_api_set
 
 INTERRUPTED = 130
 SECONDS_TO_LEAVE = 4.0
@@ -66,7 +62,7 @@ def use_prefect_api(report: Callable[[str], None]) -> None:
     """Point this process at a Prefect API: the one that is set, else the user's local server.
 
     Raises:
-        ServiceAway: the address that is set does not answer.
+        OverlanderError: the address that is set is no Prefect API of ours; see `prefect_api_set`.
     """
     from deployments import server
 
@@ -78,27 +74,6 @@ def use_prefect_api(report: Callable[[str], None]) -> None:
         found = server.up(report)
         os.environ["PREFECT_API_URL"] = found.api_url
         report(f"Prefect: {found.ui_url} (left up; `overlander server down` stops it).")
-
-
-def prefect_api_set() -> str | None:
-    """Return the API address that the environment or the user's Prefect profile sets, after trying it.
-
-    Raises:
-        ServiceAway: the address that is set does not answer.
-    """
-    url = os.environ.get("PREFECT_API_URL") or _address_in_profile()
-    if url is None:
-        return None
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=10):  # noqa: S310 - the user's own setting
-            return url
-    except urllib.error.HTTPError:
-        return url  # it answers; whether it lets us in, Prefect's client tells
-    except OSError as error:
-        raise ServiceAway(
-            f"Prefect's API at {url} does not answer: {error}. Start it, correct PREFECT_API_URL, or unset that "
-            "to use a local server."
-        ) from error
 
 
 @contextmanager
@@ -129,16 +104,3 @@ def _leave_at_last(at_work: Callable[[], Iterable[Stoppable]], within_s: float) 
         place.kill()
     sys.stdout.flush()
     os._exit(INTERRUPTED)
-
-
-def _address_in_profile() -> str | None:
-    """Return the API address in the user's active Prefect profile, without importing Prefect."""
-    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
-    file = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml"))
-    try:
-        profiles = tomllib.loads(file.read_text())
-    except (OSError, tomllib.TOMLDecodeError):
-        return None
-    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
-    address = profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
-    return str(address) if address else None

@@ -153,7 +153,7 @@ def _recorded(settings: Settings, ground: Ground, root: Path) -> Mapping[Path, s
 def _manifest(ground: Ground, root: Path, files: Collection[Path]) -> Path | None:
     """Return the manifest of a tile's files: in the folder that holds them all, or above that."""
     names = ("manifest.csv", f"{ground.tile}_manifest.csv")
-    folder = Path(os.path.commonpath([root, *files] if len(files) < 2 else files))
+    folder = Path(os.path.commonpath([file.parent for file in files])) if files else root
     for place in (folder, *folder.parents):
         for name in names:
             if (place / name).is_file():

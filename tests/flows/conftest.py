@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments import server
+from deployments import server, worker
 from deployments.sandbox import cassandra, seed
 from tests.flows.desk import Desk
 
@@ -47,6 +47,24 @@ def prefect_api(prefect_server: server.Server, tmp_path_factory: pytest.TempPath
             # What is still to be sent when the server is gone would hold the process for minutes.
             EventsWorker.drain_all(timeout=30)
             APILogWorker.drain_all(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def deployed(
+    prefect_api: str, services: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Desk]:
+    """Return the desk of a worker whose server knows Overlander's deployments: its ledger and its files."""
+    from deployments.register import register
+
+    desk = Desk(tmp_path_factory.mktemp("worker"), services)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OVERLANDER_STATE_FOLDER", str(desk.folder))
+        register(print)
+        try:
+            worker.up(prefect_api, desk.variables, 2, print)
+            yield desk
+        finally:
+            worker.down()
 
 
 @pytest.fixture

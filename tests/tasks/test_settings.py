@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import BadInput
-from tasks.settings import load_settings
+from tasks.settings import as_variables, load_settings
 
 PASSWORD = "hunter2-and-more"
 
@@ -185,3 +185,24 @@ def test_a_value_of_the_environment_that_cannot_be_read_is_not_blamed_on_the_fil
 def test_a_file_that_is_not_text_is_one_paragraph(folder: Path) -> None:
     (folder / "overlander.toml").write_bytes(b"\xff\xfe")
     assert "overlander.toml cannot be read" in str(refusal())
+
+
+def test_settings_travel_to_another_process_as_variables_with_absolute_paths(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setenv("OVERLANDER_CASSANDRA_HOSTS", "one,two")
+    monkeypatch.setenv("OVERLANDER_CASSANDRA_USERNAME", "reader")
+    monkeypatch.setenv("OVERLANDER_CASSANDRA_PASSWORD", "open-sesame")
+    monkeypatch.setenv("OVERLANDER_CASSANDRA_TLS", "true")
+    monkeypatch.setenv("OVERLANDER_LEDGER", "kept/ledger.sqlite")
+    before = load_settings()
+
+    for name, value in as_variables(before).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir("/")
+
+    after = load_settings()
+    assert after.cassandra == before.cassandra
+    assert after.ledger == folder / "kept" / "ledger.sqlite"
+    assert after.out == folder / "overlander-results"
+    assert "OVERLANDER_SERVICE_URL" not in as_variables(before)

@@ -1,0 +1,169 @@
+"""What the server does by itself, on a real one: a run killed without a word, a run nobody takes, a notice."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.deployments import run_deployment
+
+from deployments.automations import EVENTS, FLOWS, automations, notification_block, register_automations
+from flows.news import EVENT_PREFIX, tell
+from flows.tile import tile_campaign
+from flows.upkeep import converge, verify
+from tasks.errors import BadInput
+from tests.flows.desk import Desk
+
+PATIENCE_S = 150.0
+
+DIES_WITHOUT_A_WORD = """
+import time
+from prefect import flow, runtime
+
+@flow(name="verify")
+def silent() -> None:
+    print(runtime.flow_run.id, flush=True)
+    time.sleep(600)
+
+silent()
+"""
+
+
+@pytest.fixture(scope="module")
+def api(deployed: Desk) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def impatient(api: SyncPrefectClient) -> Iterator[None]:
+    """Let the server wait ten seconds for a sign of life, the least that it takes."""
+    register_automations(api, automations(silent_for=timedelta(seconds=10)))
+    yield
+    register_automations(api, automations())
+
+
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Return the address of a webhook on loopback, and what it got."""
+    got: list[dict[str, str]] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Listener) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/", got
+        server.shutdown()
+        thread.join()
+
+
+def await_that(holds: Callable[[], Any], what: str) -> Any:
+    until = time.monotonic() + PATIENCE_S
+    while not (found := holds()):
+        assert time.monotonic() < until, f"not within {PATIENCE_S} s: {what}"
+        time.sleep(0.5)
+    return found
+
+
+def test_they_know_the_names_that_flows_and_events_have() -> None:
+    assert {tile_campaign.name, converge.name, verify.name} <= set(FLOWS)
+    assert f"{EVENT_PREFIX}*" == EVENTS
+
+
+def test_a_run_killed_without_a_word_is_marked_crashed(api: SyncPrefectClient, impatient: None) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", DIES_WITHOUT_A_WORD], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            run_id = UUID(process.stdout.readline().strip())
+
+            def has_shown_life() -> bool:
+                wanted = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}}, "limit": 50}
+                found = api.request("POST", "/events/filter", json=wanted).json()["events"]
+                return any(event["resource"]["prefect.resource.id"].endswith(str(run_id)) for event in found)
+
+            await_that(has_shown_life, "a heartbeat")
+        finally:
+            process.kill()
+
+    def crashed() -> str | None:
+        state = api.read_flow_run(run_id).state
+        return state.message if state is not None and state.is_crashed() else None
+
+    assert "No sign of life for 10 s" in await_that(crashed, "the mark")
+
+
+def test_a_run_that_no_worker_takes_says_what_it_waits_for_and_runs_when_one_comes(
+    api: SyncPrefectClient,
+) -> None:
+    register_automations(api, automations())
+    queue = api.read_work_queue_by_name("upkeep", work_pool_name="overlander")
+    api.update_work_queue(queue.id, is_paused=True)
+    try:
+        run = run_deployment("verify/weekly-verify", timeout=0, as_subflow=False)
+
+        def told() -> str | None:
+            state = api.read_flow_run(run.id).state
+            return state.message if state is not None and state.name == "AwaitingWorker" else None
+
+        message = await_that(told, "the message of a late run")
+        assert "Waits for a worker" in message
+        assert "overlander server up" in message
+    finally:
+        api.update_work_queue(queue.id, is_paused=False)
+    await_that(lambda: (state := api.read_flow_run(run.id).state) and state.is_final(), "its end")
+
+
+def test_a_person_is_notified_of_each_kind_of_news_once(
+    api: SyncPrefectClient, webhook: tuple[str, list[dict[str, str]]]
+) -> None:
+    url, got = webhook
+    # Unique to this run of the tests, since a campaign that says the same again is told of once a day.
+    key = f"tile-h05v03-{os.getpid()}"
+    CustomWebhookNotificationBlock(
+        name="operators", url=url, json_data={"subject": "{{subject}}", "body": "{{body}}"}
+    ).save("operators", overwrite=True)
+    told = notification_block(api, "custom-webhook/operators")
+    register_automations(api, automations(told))
+    try:
+
+        def told_of(news: str) -> list[dict[str, str]]:
+            return [notice for notice in got if news in notice["body"]]
+
+        tell("needs-attention", key, "H05V03", "Two chips need a person.")
+        await_that(lambda: told_of("Two chips need a person."), "the first notice")
+        tell("needs-attention", key, "H05V03", "Two chips still need a person.")
+        tell("quarantined", key, "H05V03", "One chip was given up.")
+        await_that(lambda: told_of("One chip was given up."), "the second notice")
+
+        assert not told_of("still need")
+        assert told_of("Two chips")[0]["subject"] == "Overlander: H05V03"
+    finally:
+        register_automations(api, automations())
+        for one in api.read_automations_by_name("Overlander: notify a person"):
+            api.delete_automation(one.id)
+
+
+@pytest.mark.parametrize("named", ["custom-webhook/none-such", "operators", "results-cassandra/cluster"])
+def test_what_is_no_notification_block_is_refused_with_what_to_do(api: SyncPrefectClient, named: str) -> None:
+    with pytest.raises(BadInput, match="has no notification block"):
+        notification_block(api, named)
