@@ -88,7 +88,9 @@ def _lot(reading: Iterator[Any], source: Source) -> list[Any]:
 def _moved(shapes: list[Any], crs: CRS, region: Region) -> list[Any]:
     """Return shapes in the region's projection, without those that have no place there."""
     step = _STRAIGHT_DEGREES if crs.is_geographic else _STRAIGHT_UNITS
-    whole = [shape for shape in shapes if not shape.is_empty and np.isfinite(shape.bounds).all()]
+    known = [shape for shape in shapes if not shape.is_empty and np.isfinite(shape.bounds).all()]
+    # made valid first: GEOS drops a part of a ring that crosses itself when it cuts its lines
+    whole = [shape if shape.is_valid else shapely.make_valid(shape) for shape in known]
     cut = shapely.segmentize(shapely.force_2d(np.array(whole, dtype=object)), step)
 
     def move(points: NDArray[np.float64]) -> NDArray[np.float64]:
