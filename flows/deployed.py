@@ -26,18 +26,15 @@ def refuse_fleeting(**places: Path | str | None) -> None:
     """Refuse relative paths in a run that a worker started: its working directory goes when it ends.
 
     Args:
-        places: paths by the settings that name them, `OVERLANDER_OUT` for example.
+        places: paths by the settings that name them, `OVERLANDER_OUT` for example; a ledger's URL is none.
 
     Raises:
         BadInput: one of them is relative.
     """
     if deployment.id is None:
         return
-    for setting, place in places.items():
-        if place is None or is_url(place):
-            continue
-        path = Path(place)
-        if not path.is_absolute():
+    for setting, path in places.items():
+        if path is not None and not is_url(path) and not Path(path).is_absolute():
             raise BadInput(
                 f"{path} is no absolute path, and a run that a worker starts has a working directory of its own "
                 f"that goes when it ends. Set {setting} for the worker to an absolute path on a disk that stays."

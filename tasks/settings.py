@@ -216,6 +216,8 @@ def as_variables(settings: Settings) -> dict[str, str]:
     cassandra = settings.cassandra
     set_ones |= {f"cassandra_{name}": getattr(cassandra, name) for name in cassandra.model_fields_set}
     set_ones["out"] = settings.out
+    if settings.ledger is not None and not settings.ledger.startswith(("postgresql:", "postgres:")):
+        set_ones["ledger"] = Path(settings.ledger)
     values = {f"OVERLANDER_{name.upper()}": as_text(value) for name, value in set_ones.items()}
     folder = {"OVERLANDER_STATE_FOLDER": str(state_folder().absolute())}
     return folder | {name: value for name, value in values.items() if value is not None}

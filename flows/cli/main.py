@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli import demo, deploy, doctor, grid, polygons, sandbox, server, tile
+from flows.cli import demo, deploy, doctor, grid, polygons, region, sandbox, server, tile
 from tasks.errors import OverlanderError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(server.app, name="server")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(grid.app, name="grid")
 app.add_typer(tile.app, name="tile")
+app.add_typer(region.app, name="region")
 app.add_typer(polygons.app, name="polygons")
 
 _debug = False

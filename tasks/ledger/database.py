@@ -73,7 +73,7 @@ def check_version(connection: Connection, name: str) -> bool:
 
 
 def bring_up_to_date(connection: Connection) -> None:
-    """Make the tables and columns that are missing, in a new ledger or in one that an older program made."""
+    """Make the tables, columns and indexes that a new ledger lacks, or one that an older program made."""
     known = inspect(connection)
     for table in schema.METADATA.sorted_tables:
         if not known.has_table(table.name):
@@ -84,6 +84,9 @@ def bring_up_to_date(connection: Connection) -> None:
                 definition = CreateColumn(column).compile(dialect=connection.dialect)
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
     schema.METADATA.create_all(connection)
+    for table in schema.METADATA.sorted_tables:
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
     connection.execute(schema.ledger_version.delete())
     connection.execute(schema.ledger_version.insert().values(version=schema.VERSION))
 

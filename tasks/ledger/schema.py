@@ -21,11 +21,12 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 from sqlalchemy.types import TypeDecorator
 
-VERSION = 3
-"""Raised with each change below; an older ledger gets the tables and columns it lacks when it is opened.
+VERSION = 4
+"""Raised with each change below; an older ledger gets the tables, columns and indexes it lacks when it is opened.
 
 A new column is therefore nullable or has a `server_default`.
 """
@@ -99,7 +100,8 @@ chips = Table(
     Column("renew", Boolean, nullable=False, default=False),  # the current pass is meant to renew all rows
     Column("missing", LargeBinary),  # packed pixel set
     Column("failed", LargeBinary),  # packed pixel set
-    Index("chips_of_tile", "source", "algorithm", "region", "tile"),
+    # all that a look at a region wants, so that it reads no rows
+    Index("chips_by_state", "source", "algorithm", "region", "tile", "state", "since", "update_requested"),
 )
 
 # A row without `file` is a chip that was not exported: `problem` says why.
@@ -128,6 +130,18 @@ exports = Table(
     Column("problem", Text),  # as a md5 that does not match
     Column("bad_pixels", LargeBinary),  # packed pixel set
     Index("exports_by_file", "file"),
+    Index(
+        "exports_saved",
+        *("source", "algorithm", "region", "tile", "root", "update_requested"),
+        sqlite_where=text("file IS NOT NULL"),
+        postgresql_where=text("file IS NOT NULL"),
+    ),
+    Index(
+        "exports_with_problem",
+        *("source", "algorithm", "region", "tile"),
+        sqlite_where=text("problem IS NOT NULL"),
+        postgresql_where=text("problem IS NOT NULL"),
+    ),
 )
 
 # One row a request, written before it is sent. `answer` is what became of it: 'sending' until one came.
@@ -194,6 +208,26 @@ leases = Table(
     Column("since", UTC, nullable=False),
     Column("renewed_at", Double, nullable=False),  # database's clock, seconds since 1970, as expires_at
     Column("expires_at", Double, nullable=False),
+)
+
+# One row a run of a tile, written before it is asked for, so that it is asked for under one key however often.
+# Number 0 is no run: the tile is one of those that the region's campaign was last run with.
+region_runs = Table(
+    "region_runs",
+    METADATA,
+    Column("source", Text, primary_key=True),
+    Column("algorithm", Text, primary_key=True),
+    Column("region", Text, primary_key=True),
+    Column("campaign", Text, primary_key=True),
+    Column("tile", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),  # the pass: 1, 2, ... for each tile
+    Column("key", Text, nullable=False),  # idempotency key
+    Column("noted_at", UTC, nullable=False),
+    Column("flow_run", Text),  # Prefect's id; none: no answer was seen
+    Column("flow_run_name", Text, nullable=False, default=""),
+    Column("outcome", Text),  # name of its last state; none: it has not ended, as far as we know
+    Column("message", Text, nullable=False, default=""),
+    Column("ended_at", UTC),  # when we first saw its end
 )
 
 campaigns = Table(

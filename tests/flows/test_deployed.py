@@ -138,7 +138,9 @@ def test_what_the_file_lists_is_registered_with_schedules_that_wait_for_an_opera
 
     assert set(found) == set(listed)
     assert not any(schedule.active for one in found.values() for schedule in one.schedules)
-    assert {name for name, one in found.items() if one.schedules} == {"hourly", "nightly-survey", "weekly-verify"}
+    assert {name for name, one in found.items() if one.schedules} == {
+        *("hourly", "nightly-survey", "weekly-verify", "region-campaign")
+    }
     assert all(one.description for one in found.values())
 
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from sqlalchemy import Connection, event, func, select
+from sqlalchemy import Connection, event, func, inspect, select
 from sqlalchemy.exc import IntegrityError, StatementError
 
 from tasks.errors import LedgerUnusable, OutputUnusable, TransientError
@@ -227,6 +227,7 @@ def test_an_older_ledger_gets_what_it_lacks_and_keeps_what_it_has(path: Path, cr
         pass
     with contextlib.closing(sqlite3.connect(path)) as older:
         older.execute("DROP TABLE requests")
+        older.execute("DROP INDEX exports_saved")
         older.execute("ALTER TABLE tiles DROP COLUMN guard")
         older.execute("UPDATE ledger_version SET version = 1")
         older.execute(
@@ -239,6 +240,9 @@ def test_an_older_ledger_gets_what_it_lacks_and_keeps_what_it_has(path: Path, cr
         (tile,) = connection.execute(select(schema.tiles))
         assert (tile.campaign, tile.guard) == ("kept", "")
         assert connection.execute(select(schema.requests)).all() == []
+        assert {index["name"] for index in inspect(connection).get_indexes("exports")} == {
+            index.name for index in schema.exports.indexes
+        }
         assert connection.scalars(select(schema.ledger_version.c.version)).all() == [schema.VERSION]
 
 
