@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Update, bindparam, delete, func, insert, select, update
 
 from tasks.ledger.schema import features, outputs, units
 from tasks.polygons.jobs import Output, Remote
@@ -43,7 +44,13 @@ NOTHING_SAID: dict[str, Any] = {
 
 def note(ledger: Connection, unit: int, columns: Mapping[str, Any]) -> None:
     """Set some columns of a unit."""
-    ledger.execute(update(units).where(units.c.unit == unit).values(dict(columns)))
+    ledger.execute(_setting(frozenset(columns)), {**columns, "of_unit": unit})
+
+
+@cache
+def _setting(names: frozenset[str]) -> Update:
+    """Return the statement that sets these columns of one unit; making it anew costs more than carrying it out."""
+    return update(units).where(units.c.unit == bindparam("of_unit")).values({n: bindparam(n) for n in names})
 
 
 def note_back(ledger: Connection, unit: int) -> None:
@@ -65,7 +72,7 @@ class KeptOutput:
 
 def note_outputs(ledger: Connection, unit: int, kept: Sequence[KeptOutput]) -> None:
     """Write down what a job gave, in place of what an earlier one did."""
-    ledger.execute(delete(outputs).where(outputs.c.unit == unit))
+    ledger.execute(_NO_OUTPUTS, {"of_unit": unit})
     if not kept:
         return
     rows = [
@@ -80,7 +87,11 @@ def note_outputs(ledger: Connection, unit: int, kept: Sequence[KeptOutput]) -> N
         }
         for number, one in enumerate(kept)
     ]
-    ledger.execute(insert(outputs), rows)
+    ledger.execute(_OUTPUTS, rows)
+
+
+_NO_OUTPUTS = delete(outputs).where(outputs.c.unit == bindparam("of_unit"))
+_OUTPUTS = insert(outputs)
 
 
 def anything_read(ledger: Connection, series_numbers: Iterable[int]) -> bool:

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from tasks.errors import UnreadableStatus
 from tasks.polygons import wps
+from tasks.polygons.streams import QuickNetwork
 from tasks.settings import Settings
 from tasks.urls import PolicedNetwork, Policy
 
@@ -195,7 +196,7 @@ def _client(rules: WpsRules, policy: Policy) -> httpx.AsyncClient:
         follow_redirects=False,
     )
     # httpx has no parameter for it. Behind a proxy of the environment it is the proxy that connects, and decides.
-    client._transport._pool._network_backend = PolicedNetwork(policy)  # type: ignore[attr-defined]
+    client._transport._pool._network_backend = QuickNetwork(PolicedNetwork(policy))  # type: ignore[attr-defined]
     return client
 
 

@@ -12,6 +12,7 @@ from tasks.ledger.units import anything_read, note_back
 from tasks.polygons.run import Run
 
 _LONGEST_WAIT_S = 30.0
+_GATHER_S = 0.1
 
 
 class Queue:
@@ -68,6 +69,7 @@ async def feed(
         gone: told of units that turned out to be somebody else's, or settled.
     """
     while not run.stopping.is_set():
+        await _gather(run)
         run.progress.limit = run.pacer.limit
         wait_s = run.pacer.resume_at - time.monotonic()
         if not run.agreed:
@@ -108,6 +110,13 @@ async def feed(
 def _all_back(ledger: Connection, taken: list[int]) -> None:
     for unit in taken:
         note_back(ledger, unit)
+
+
+async def _gather(run: Run) -> None:
+    """Where requests on their way are the bound, wait a moment for several to be answered: a claim is a commit."""
+    many, deadline = run.rules.submits_at_once // 2, time.monotonic() + _GATHER_S
+    while 0 < _room(run) < min(many, run.pacer.room) and (left_s := deadline - time.monotonic()) > 0:
+        await run.change(left_s)
 
 
 def _room(run: Run) -> int:
