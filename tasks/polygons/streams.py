@@ -1,7 +1,7 @@
 """Connections that say quickly whether the other side has closed them.
 
 httpcore's pool asks that of every idle connection at each request and at each answer, and its own streams work
-out both addresses to tell: a fifth of what thousands of short exchanges cost.
+out both addresses to tell: an eighth of the processor time of a dispatch of short jobs.
 """
 
 import select

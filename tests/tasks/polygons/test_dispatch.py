@@ -418,6 +418,16 @@ def test_a_stopped_run_does_not_wait_for_ever_for_an_answer(
     assert (row.own, row.error_class) == ("uncertain", "Interrupted")
 
 
+def test_requests_that_hang_do_not_hold_back_those_that_have_room_beside_them(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.silent = {f"p{number}" for number in range(1, 13)}
+    of_series, units = load(ledger, [feature(number) for number in range(30)])
+    rules = replace(QUICK, concurrency=64, submits_at_once=16, stop_s=0.1)
+    with dispatching(ledger, of_series, service, tmp_path, rules, by_id) as dispatcher:
+        until(lambda: dispatcher.dispatch(units, 0.2)[Own.DONE] == 18)
+
+
 def test_no_more_is_sent_than_a_person_has_agreed_to(ledger: Ledger, service: FakeService, tmp_path: Path) -> None:
     service.script["p1"] = [ThrottledError("Busy.", 0.01), accepted(at("p1"))]
     assert run(ledger, service, tmp_path, 9, replace(QUICK, most_requests=4)) == {Own.DONE: 4, Own.PENDING: 5}
