@@ -24,8 +24,9 @@ FEW, MANY = 1_000, 10_000
 NEEDS_PERSON = 4
 
 EXECUTES: list[tuple[int, int, dict[str, Any], str]] = [
-    (200, 10, {"busy": True, "times": 1}, "done"),
-    (200, 110, {"status": 503, "retry_after": "0", "times": 1}, "done"),
+    (1000, 10, {"busy": True, "times": 1}, "done"),
+    (1000, 110, {"status": 503, "retry_after": "0", "times": 1}, "done"),
+    (100, 10, {"slow_s": 1}, "done"),
     (100, 20, {"slow_s": 0.5}, "done"),
     (100, 30, {"reset": "before"}, "uncertain"),
     (100, 40, {"reset": "after"}, "uncertain"),
