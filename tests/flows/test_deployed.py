@@ -182,6 +182,13 @@ def test_registering_again_changes_nothing_and_leaves_a_schedule_on_that_is_on(
 def test_upkeep_starts_a_run_of_an_open_tile_as_it_was_run_last_and_leaves_one_to_come_alone(
     through_worker: FlowRun, deployed: Desk, api: SyncPrefectClient
 ) -> None:
+    before = {run.id for run in api.read_flow_runs()}
+
+    def runs() -> list[FlowRun]:
+        return [
+            one for one in api.read_flow_runs() if one.deployment_id and one.parameters.get("max_requests") == 7
+        ]
+
     queue = api.read_work_queue_by_name("default", work_pool_name="overlander")
     api.update_work_queue(queue.id, is_paused=True)  # so that the first one is still to come when the second looks
     try:
@@ -192,11 +199,6 @@ def test_upkeep_starts_a_run_of_an_open_tile_as_it_was_run_last_and_leaves_one_t
 
     assert first.result() == {"open": 1, "started": 1}
     assert second.result() == {"open": 1, "started": 0}
-
-    def runs() -> list[FlowRun]:
-        return [
-            one for one in api.read_flow_runs() if one.deployment_id and one.parameters.get("max_requests") == 7
-        ]
 
     started = await_that(runs, "a run")
     assert len(started) == 1
