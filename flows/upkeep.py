@@ -4,6 +4,7 @@ Both converge like everything else, so a schedule needs no memory of its own.
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from prefect import flow
@@ -13,6 +14,7 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
@@ -38,7 +40,9 @@ from tasks.ledger.upkeep import deliveries
 from tasks.settings import Settings, load_settings
 
 TILES_VERIFIED_AT_ONCE = 2
-UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
+TO_COME = [StateType.SCHEDULED, StateType.PENDING]
+TAKEN_WITHIN = timedelta(days=1)
+"""A run that no worker has taken for so long is not waited for any more."""
 
 
 @flow(name="converge", flow_run_name="{mode} open tiles", persist_result=False)
@@ -52,7 +56,7 @@ def converge(
     """Start a run of every tile that was run before and that another run would help; wait for none of them.
 
     Each is asked for as its last run was: window, folder and options are kept with the tile. A tile that a run is
-    under way for, or scheduled, is left to that.
+    at work on, or is to come for, is left to that.
 
     Args:
         mode: run asks for what is missing and saves what is home; count only looks.
@@ -77,7 +81,7 @@ def converge(
         return Failed(message=str(error), data=error)
     started = sum(row["now"] == "started" for row in rows)
     words = (
-        f"{len(rows):,} tiles are open: {started:,} runs started, {len(rows) - started:,} are under way already."
+        f"{len(rows):,} tiles are open: {started:,} runs started, {len(rows) - started:,} are at work or to come."
     )
     if rows:
         create_table_artifact(rows, key="open-tiles", description=words)
@@ -125,19 +129,25 @@ def _open_tiles(settings: Settings) -> list[OpenTile]:
 
 
 def _start(deployment: str, tile: OpenTile, how: Mapping[str, Any]) -> str:
-    """Start a tile's run unless one is under way or scheduled; return which."""
+    """Start a tile's run unless one is at work on it or to come; return which.
+
+    Whether one is at work the lease says: a killed run stays Running in the UI for a while.
+    """
+    if tile.held:
+        return "at work"
     tags = [tile.tile, tile.region, tile.algorithm]
     with get_client(sync_client=True) as client:
         others = client.read_flow_runs(
             flow_filter=FlowFilter(name=FlowFilterName(any_=[deployment.partition("/")[0]])),
             flow_run_filter=FlowRunFilter(
                 tags=FlowRunFilterTags(all_=tags),
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNDER_WAY)),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=TO_COME)),
+                expected_start_time=FlowRunFilterExpectedStartTime(after_=datetime.now(UTC) - TAKEN_WITHIN),
             ),
             limit=1,
         )
     if others:
-        return f"under way: {others[0].name}"
+        return f"to come: {others[0].name}"
     try:
         run_deployment(deployment, parameters={**tile.asked, **how}, tags=tags, timeout=0, as_subflow=False)
     except ObjectNotFound:

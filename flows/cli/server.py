@@ -15,9 +15,9 @@ def up(
     runs: Annotated[int, typer.Option(min=1, max=64, help="Runs that the worker takes at once.")] = 2,
     json: options.Json = False,
 ) -> None:
-    """Start server and worker, or find them up, and register the deployments.
+    """Start server and worker, and register the deployments.
 
-    The worker's runs get the settings of this moment.
+    What is up is left as it is. The worker's runs get the settings of this moment.
     """
     from deployments import local, worker
     from tasks.settings import as_variables, load_settings

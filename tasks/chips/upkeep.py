@@ -13,14 +13,14 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tasks.chips.campaign import Campaign, tile_campaign_of
+from tasks.chips.campaign import Campaign, lease_name, tile_campaign_of
 from tasks.chips.heal import rules_of
 from tasks.chips.report import standing
 from tasks.files import sha256_of
 from tasks.ledger.chips import recall, saved
 from tasks.ledger.keys import Ground
 from tasks.ledger.store import Ledger
-from tasks.ledger.upkeep import last_runs
+from tasks.ledger.upkeep import is_held, last_runs
 from tasks.settings import Settings
 
 PROBLEMS_TOLD = 100
@@ -35,6 +35,7 @@ class OpenTile:
         tile, region, algorithm: which.
         waiting: chips that are not home yet and that running again helps.
         asked: the parameters of its last run, for the next one.
+        held: whether somebody is at work on it, by its lease.
     """
 
     tile: str
@@ -42,6 +43,7 @@ class OpenTile:
     algorithm: str
     waiting: int
     asked: Mapping[str, Any]
+    held: bool
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ def open_tiles(ledger: Connection, source: str, settings: Settings) -> list[Open
         )
         seen = standing(ledger, last.ground, work.tile, work.chips, work.layout.root, rules_of(settings))
         if seen.waiting:
-            found.append(OpenTile(work.tile.name, work.tile.region.name, work.algorithm, seen.waiting, asked))
+            held = is_held(ledger, lease_name(last.ground))
+            place = (work.tile.name, work.tile.region.name, work.algorithm)
+            found.append(OpenTile(*place, seen.waiting, asked, held))
     return found
 
 

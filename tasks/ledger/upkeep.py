@@ -10,7 +10,9 @@ from sqlalchemy import Connection, select
 
 from tasks.ledger.keys import Ground, on
 from tasks.ledger.schema import exports as exports_table
+from tasks.ledger.schema import leases
 from tasks.ledger.schema import tiles as tiles_table
+from tasks.ledger.store import database_clock
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ def last_runs(ledger: Connection, source: str) -> list[LastRun]:
     return [
         LastRun(Ground(row.source, row.algorithm, row.region, row.tile), json.loads(row.last_run)) for row in rows
     ]
+
+
+def is_held(ledger: Connection, lease: str) -> bool:
+    """Return whether somebody holds a lease; one that was not renewed in time counts for nothing."""
+    row = ledger.execute(select(leases).where(leases.c.name == lease)).one_or_none()
+    return row is not None and row.holder != "" and database_clock(ledger) < row.expires_at
 
 
 def deliveries(

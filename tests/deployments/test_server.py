@@ -1,4 +1,4 @@
-"""One start of a real Prefect server: it is slow."""
+"""One start of a real Prefect server with its worker: it is slow."""
 
 import json
 import os
@@ -10,13 +10,31 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from deployments import server
+from deployments import local, server, worker
+
+SETTINGS = {"OVERLANDER_OUT": "/data"}
 
 
 @pytest.fixture(scope="module")
-def started() -> Iterator[server.Server]:
-    yield server.up(print)
-    server.down()
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Local]:
+    with pytest.MonkeyPatch.context() as patch:
+        # Set by `local.up` for this process; noted here so that it is undone.
+        for name in (*server.CLIENT_SETTINGS, "PREFECT_API_URL"):
+            patch.setenv(name, "")
+            patch.delenv(name)
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect-home")))
+        script = "import sys; from deployments import local; local.up({'OVERLANDER_OUT': '/data'}, 1, print)"
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=280)  # as the command does
+        found, takes = server.status(), worker.status()
+        assert found is not None
+        assert takes is not None
+        yield local.Local(found, takes)
+        local.down()
+
+
+@pytest.fixture
+def started(up: local.Local) -> server.Server:
+    return up.server
 
 
 def test_importing_it_does_not_import_prefect() -> None:
@@ -52,11 +70,36 @@ def test_up_again_returns_the_same_server(started: server.Server) -> None:
     assert said == []
 
 
-def test_down_leaves_nothing_running(started: server.Server) -> None:
-    family = [psutil.Process(started.pid), *psutil.Process(started.pid).children(recursive=True)]
+def test_up_again_finds_server_and_worker_and_registers_nothing_again(up: local.Local) -> None:
+    said: list[str] = []
 
-    assert server.down() is True
+    assert local.up(SETTINGS, 1, said.append) == up
+    assert said == []
+
+
+def test_the_worker_reports_to_the_pool_that_the_deployments_name(up: local.Local) -> None:
+    request = urllib.request.Request(  # noqa: S310 - its own address
+        f"{up.server.api_url}/work_pools/overlander/workers/filter",
+        data=b"{}",
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - its own address
+        assert [found["status"] for found in json.loads(answer.read())] == ["ONLINE"]
+    with urllib.request.urlopen(f"{up.server.api_url}/deployments/name/tile-campaign/tile-campaign") as answer:  # noqa: S310 - its own address
+        assert json.loads(answer.read())["work_queue_name"] == "default"
+
+
+def test_the_workers_folder_holds_nothing_that_shadows_our_packages(up: local.Local) -> None:
+    assert worker.foreign_files(worker.own_folder()) == []
+
+
+def test_down_leaves_nothing_running(up: local.Local) -> None:
+    leaders = [psutil.Process(pid) for pid in (up.server.pid, up.worker.pid)]
+    family = [process for leader in leaders for process in (leader, *leader.children(recursive=True))]
+
+    assert local.down() is True
 
     assert server.status() is None
+    assert worker.status() is None
     assert not any(process.is_running() for process in family)
-    assert server.down() is False
+    assert local.down() is False

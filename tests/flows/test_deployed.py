@@ -17,7 +17,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from deployments.register import PREFECT_YAML, register
 from flows.tile import tile_campaign
-from flows.upkeep import converge
+from flows.upkeep import converge, verify
 from tasks.chips.campaign import site, tile_campaign_of
 from tests.flows.desk import Desk, contents
 
@@ -181,11 +181,17 @@ def test_registering_again_changes_nothing_and_leaves_a_schedule_on_that_is_on(
 # Upkeep
 
 
-def test_upkeep_starts_a_run_of_an_open_tile_as_it_was_run_last_and_leaves_one_under_way_alone(
+def test_upkeep_starts_a_run_of_an_open_tile_as_it_was_run_last_and_leaves_one_to_come_alone(
     through_worker: FlowRun, deployed: Desk, api: SyncPrefectClient
 ) -> None:
+    before = {run.id for run in api.read_flow_runs()}
+
+    def runs() -> list[FlowRun]:
+        new = [one for one in api.read_flow_runs() if one.deployment_id and one.id not in before]
+        return [one for one in new if one.parameters.get("max_requests") == 7]
+
     queue = api.read_work_queue_by_name("default", work_pool_name="overlander")
-    api.update_work_queue(queue.id, is_paused=True)  # so that the first one is under way when the second looks
+    api.update_work_queue(queue.id, is_paused=True)  # so that the first one is still to come when the second looks
     try:
         with deployed.at_work():
             first, second = (converge(max_requests=7, return_state=True) for _ in range(2))
@@ -195,11 +201,6 @@ def test_upkeep_starts_a_run_of_an_open_tile_as_it_was_run_last_and_leaves_one_u
     assert first.result() == {"open": 1, "started": 1}
     assert second.result() == {"open": 1, "started": 0}
 
-    def runs() -> list[FlowRun]:
-        return [
-            one for one in api.read_flow_runs() if one.deployment_id and one.parameters.get("max_requests") == 7
-        ]
-
     started = await_that(runs, "a run")
     assert len(started) == 1
     wanted = {"tile": TILE, "window": CORNER, "wait": False, "out": str(deployed.out)}
@@ -208,12 +209,31 @@ def test_upkeep_starts_a_run_of_an_open_tile_as_it_was_run_last_and_leaves_one_u
     assert ended.state.name == "Waiting"
 
 
+def test_upkeep_leaves_a_tile_alone_that_somebody_is_at_work_on(through_worker: FlowRun, deployed: Desk) -> None:
+    with deployed.at_work(), site(tile_campaign_of(TILE), words="the other run"):
+        assert converge(return_state=True).result() == {"open": 1, "started": 0}
+
+
 def test_upkeep_without_its_deployment_says_who_registers_it(through_worker: FlowRun, deployed: Desk) -> None:
     with deployed.at_work():
         ended = converge(deployment="tile-campaign/none-such", return_state=True)
 
     assert ended.is_failed()
     assert "`overlander deploy` registers it" in str(ended.message)
+
+
+def test_a_delivered_file_that_changed_is_told_of_and_what_writes_it_again(desk: Desk, prefect_api: str) -> None:
+    with desk.at_work():
+        tile_campaign(tile=TILE, window="2:3,0:1", mode="export", return_state=True)
+        assert verify(return_state=True).name == "Completed"
+        changed = next(desk.out.rglob(f"{TILE}_*.json"))
+        changed.write_bytes(changed.read_bytes() + b" ")
+
+        ended = verify(tile=TILE, return_state=True)
+
+    assert ended.name == "NeedsAttention"
+    assert ended.result() == {"tiles": 1, "files": 1, "wrong": 1}
+    assert "overlander tile export TILE --recount" in str(ended.message)
 
 
 def test_a_scheduled_run_fires_by_itself_and_finds_delivered_files_as_they_were(
@@ -229,12 +249,11 @@ def test_a_scheduled_run_fires_by_itself_and_finds_delivered_files_as_they_were(
             lambda: [
                 run
                 for run in api.read_flow_runs()
-                if run.deployment_id == weekly.id and run.state and run.state.is_final()
+                if run.deployment_id == weekly.id and run.auto_scheduled and run.state and run.state.is_final()
             ],
             "a scheduled run's end",
         )
     finally:
         api.delete_deployment_schedule(weekly.id, schedule.id)
-    assert ended[0].auto_scheduled
     assert ended[0].state.name == "Completed"
     assert "are as delivered" in ended[0].state.message
