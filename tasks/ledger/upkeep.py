@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from tasks.ledger.database import database_clock
 from tasks.ledger.keys import Ground, on
 from tasks.ledger.schema import exports as exports_table
 from tasks.ledger.schema import leases
 from tasks.ledger.schema import tiles as tiles_table
-from tasks.ledger.store import database_clock
 
 
 @dataclass(frozen=True)
