@@ -71,9 +71,20 @@ def test_the_ledger_is_in_the_users_state_folder_unless_it_is_set(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OVERLANDER_STATE_FOLDER", str(folder / "state"))
-    assert load_settings().ledger_place == folder / "state" / "ledger.sqlite"
+    assert load_settings().ledger_place == str(folder / "state" / "ledger.sqlite")
     monkeypatch.setenv("OVERLANDER_LEDGER", str(folder / "mine.sqlite"))
-    assert load_settings().ledger_place == folder / "mine.sqlite"
+    assert load_settings().ledger_place == str(folder / "mine.sqlite")
+
+
+def test_a_ledger_that_would_be_lost_with_the_workers_disk_is_refused_and_one_on_postgres_is_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERLANDER_DISK_OUTLIVES_WORKER", "false")
+    monkeypatch.setenv("OVERLANDER_LEDGER", str(folder / "mine.sqlite"))
+    with pytest.raises(BadInput, match="would be lost with this worker's disk"):
+        _ = load_settings().ledger_place
+    monkeypatch.setenv("OVERLANDER_LEDGER", "postgresql://someone@db/overlander")
+    assert load_settings().ledger_place == "postgresql://someone@db/overlander"
 
 
 def test_a_password_is_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +214,6 @@ def test_settings_travel_to_another_process_as_variables_with_absolute_paths(
 
     after = load_settings()
     assert after.cassandra == before.cassandra
-    assert after.ledger == folder / "kept" / "ledger.sqlite"
+    assert after.ledger == str(folder / "kept" / "ledger.sqlite")
     assert after.out == folder / "overlander-results"
     assert "OVERLANDER_SERVICE_URL" not in as_variables(before)
