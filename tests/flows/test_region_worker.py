@@ -56,6 +56,7 @@ def passes(api: SyncPrefectClient) -> dict[str, str]:
     return {" ".join(str(run.idempotency_key).split()[-5:-1]): str(run.state_name) for run in runs(api)}
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(600)  # a server, Cassandra, a worker and three processes of its own, one after the other
 def test_a_region_interrupted_in_the_middle_goes_on_and_begins_no_tile_twice(
     deployed: Desk, api: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
