@@ -24,6 +24,8 @@ from flows.upkeep import converge, verify
 from tasks.errors import BadInput
 from tests.flows.desk import Desk
 
+pytestmark = pytest.mark.timeout(900)  # the first waits for Cassandra, server and worker, one after the other
+
 PATIENCE_S = 150.0
 
 DIES_WITHOUT_A_WORD = """

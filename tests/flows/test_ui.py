@@ -12,6 +12,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.flows.desk import Desk
 
+pytestmark = pytest.mark.timeout(900)  # the first waits for Cassandra, server and worker, one after the other
+
 PATIENCE_MS = 150_000
 """A worker looks for runs every few seconds, and a run's process takes some seconds to start."""
 
