@@ -7,9 +7,7 @@ import typer
 from flows.cli import options
 from flows.cli.console import give, say, show_facts
 
-app = typer.Typer(
-    help="A real Cassandra with a seeded tile and a real WPS, on this machine.", no_args_is_help=True
-)
+app = typer.Typer(help="A real Cassandra and a real WPS to try things on.", no_args_is_help=True)
 
 
 @app.command()
