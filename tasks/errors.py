@@ -19,6 +19,7 @@ what, and what to do.
     │   ├── LedgerUnusable
     │   ├── OutputUnusable
     │   ├── PartMissing
+    │   ├── JobsFail         the service fails whatever it is sent
     │   ├── RequestRefused   the service refuses this request for good
     │   └── LocationRefused  an address that a service named and the policy forbids
     ├── UncertainError    it may or may not have happened              exit 1
@@ -95,6 +96,10 @@ class OutputUnusable(PermanentError):
 
 class PartMissing(PermanentError):
     """An optional part, memory or a download is missing on this machine."""
+
+
+class JobsFail(PermanentError):
+    """A service fails whatever it is sent: sending more would be work in vain."""
 
 
 class RequestRefused(PermanentError):

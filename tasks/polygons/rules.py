@@ -37,6 +37,7 @@ class Rules:
         running_limit_s: a job that stays running. Two hours, for jobs of minutes to an hour.
         total_limit_s: from acceptance to the end, whatever happens meanwhile.
         no_progress_s: a job of which nothing new is said; None is no limit, as the percentage need not move.
+        failures_in_vain: so many polygons that fail before one succeeds end the run. Twenty, as for chips.
         same_refusals: so many first answers that are the same refusal end the run: the request is wrong.
         away_limit_s: the service does not answer at all; then the run ends, and can be run again.
         busy_limit_s: the service takes nothing because it is busy, and has nothing of ours.
@@ -58,6 +59,7 @@ class Rules:
     running_limit_s: float = 7200.0
     total_limit_s: float = 14400.0
     no_progress_s: float | None = None
+    failures_in_vain: int = 20
     same_refusals: int = 5
     away_limit_s: float = 300.0
     busy_limit_s: float = 3600.0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from tasks.errors import OverlanderError, RequestRefused, ThrottledError, TransientError, UncertainError
+from tasks.errors import JobsFail, OverlanderError, RequestRefused, ThrottledError, TransientError, UncertainError
 from tasks.ledger.claims import Claimed, InFlight, Terms
 from tasks.ledger.units import Own, note_back
 from tasks.polygons.jobs import Order, ProcessService, Remote
@@ -152,6 +152,14 @@ class Run:
         """Count a unit on which this run does no more, now that the ledger says so."""
         if own in (Own.DONE, Own.FAILED, Own.UNCERTAIN, Own.GIVEN_UP):
             setattr(self.progress, own.value, getattr(self.progress, own.value) + 1)
+        if own == Own.FAILED and not self.progress.done and self.progress.failed >= self.rules.failures_in_vain:
+            self.stop(
+                JobsFail(
+                    f"The first {self.progress.failed} polygons all failed at {self.service.url} and none has "
+                    "succeeded, so nothing more is sent. See why with `overlander polygons results SOURCE --where "
+                    " \"own = 'failed'\"`; when the cause is gone, run again with --retry failed."
+                )
+            )
         self._settled(unit)
         self.wake()
 

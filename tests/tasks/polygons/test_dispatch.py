@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from tasks.errors import (
     BadInput,
     CredentialsRefused,
+    JobsFail,
     LeaseLost,
     LocationRefused,
     RequestRefused,
@@ -276,6 +278,19 @@ def test_when_the_first_answers_are_all_the_same_refusal_the_run_stops_and_nothi
     assert {(row.own, row.attempts) for row in rows(ledger).values()} == {("pending", 0)}
     service.always = None
     assert run(ledger, service, tmp_path, polygons=30) == {Own.DONE: 30}
+
+
+def test_a_service_that_fails_whatever_it_is_sent_is_not_sent_everything(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.always = failed("No disk.")
+    with pytest.raises(JobsFail, match=r"first 2\d polygons all failed"):
+        run(ledger, service, tmp_path, polygons=60)
+    states = Counter(row.own for row in rows(ledger).values())
+    assert 20 <= states["failed"] < 30
+    assert states["pending"] > 30
+    service.always = None
+    assert run(ledger, service, tmp_path, polygons=60)[Own.DONE] == states["pending"]
 
 
 def test_refused_credentials_stop_the_run_at_once(ledger: Ledger, service: FakeService, tmp_path: Path) -> None:
