@@ -157,7 +157,7 @@ class Run:
                 JobsFail(
                     f"The first {self.progress.failed} polygons all failed at {self.service.url} and none has "
                     "succeeded, so nothing more is sent. See why with `overlander polygons results SOURCE --where "
-                    " \"own = 'failed'\"`; when the cause is gone, run again with --retry failed."
+                    "\"own = 'failed'\"`; when the cause is gone, run again with --retry failed."
                 )
             )
         self._settled(unit)
