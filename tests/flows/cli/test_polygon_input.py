@@ -147,6 +147,6 @@ def test_a_url_with_a_secret_is_refused_and_not_repeated(wps_desk: Desk) -> None
 
 
 def test_without_a_wps_a_person_is_told_how_to_name_one(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
+    desk = Desk(tmp_path, {"OVERLANDER_STATE_FOLDER": str(tmp_path / "state")})  # in which no sandbox runs
 
     refused(run(desk, wetlands(desk)), WRONG, "--url or OVERLANDER_WPS_URL")
