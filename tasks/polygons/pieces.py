@@ -21,6 +21,9 @@ Floats = NDArray[np.float64]
 _Ring = list[tuple[float, ...]]
 _Polygon = list[_Ring]
 
+_LINE = 1e-9
+"""Points so near to a line, as a part of its length, lie on it: a float's rounding is a thousandth of that."""
+
 _RING_POINTS = 4
 """The fewest of a closed ring (RFC 7946, 3.1.6)."""
 
@@ -136,6 +139,7 @@ def _piece(kind: str, polygons: list[_Polygon], crs_text: str, *, repair: bool) 
         return piece
     short = [ring for ring in chain.from_iterable(polygons) if _closed_size(ring) < _RING_POINTS]
     if not short:
+        piece.problem = "it has no area: its points lie on a line" if _is_flat(sizes, points) else ""
         return piece
     if repair:
         kept = [
@@ -150,6 +154,19 @@ def _piece(kind: str, polygons: list[_Polygon], crs_text: str, *, repair: bool) 
             return piece
     piece.problem = f"a ring has {len(short[0])} points, and {_RING_POINTS} are the fewest of an area"
     return piece
+
+
+def _is_flat(sizes: list[list[int]], points: Floats) -> bool:
+    """Tell whether each outer ring is a line: reprojected, it would gain a sliver of area."""
+    start = 0
+    for rings in sizes:
+        from_first = points[start : start + rings[0]] - points[start]
+        farthest = from_first[np.argmax((from_first**2).sum(axis=1))]
+        aside = np.abs(from_first[:, 0] * farthest[1] - from_first[:, 1] * farthest[0]).max()
+        if aside > _LINE * float(farthest @ farthest):
+            return False
+        start += sum(rings)
+    return True
 
 
 def _arrays(polygons: list[_Polygon]) -> tuple[list[list[int]], Floats]:

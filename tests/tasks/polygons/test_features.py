@@ -190,7 +190,14 @@ def _in_degrees(geometry: dict[str, Any]) -> dict[str, Any]:
     return {"type": "GeometryCollection", "geometries": [dict(part.__geo_interface__) for part in parts]}
 
 
-@pytest.mark.parametrize("flat", [[(X, Y), (X + 100, Y), (X, Y)], [(X, Y), (X, Y), (X, Y), (X, Y)]])
+@pytest.mark.parametrize(
+    "flat",
+    [
+        [(X, Y), (X + 100, Y), (X, Y)],
+        [(X, Y), (X, Y), (X, Y), (X, Y)],
+        [(X, Y), (X + 200, Y), (X + 400, Y), (X, Y)],
+    ],
+)
 def test_an_area_that_is_none_is_refused_and_cannot_be_repaired(
     tmp_path: Path, flat: list[tuple[float, float]]
 ) -> None:
