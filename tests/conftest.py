@@ -22,6 +22,7 @@ from deployments.sandbox import cassandra, pywps, seed
 from deployments.sandbox import change_results as service
 from deployments.sandbox.scripted_wps import serving
 from deployments.sandbox.wps_answers import ScriptedWps
+from tests.service_desk import begin_anew
 
 ROOT = Path(__file__).parent.parent
 _KEPT = ("OVERLANDER_SANDBOX_JARS", "OVERLANDER_TESTS_SKIP_NOTHING")
@@ -102,10 +103,7 @@ def change_results(cassandra_node: cassandra.Node, change_results_folder: Path) 
 @pytest.fixture
 def change_results_anew(change_results: str) -> str:
     """Return the session's change-results service without troubles and with an empty queue."""
-    with httpx.Client(base_url=change_results, trust_env=False) as client:
-        client.post("/sandbox/purge").raise_for_status()
-        client.delete("/sandbox/plan").raise_for_status()
-        client.put("/sandbox/plan", json={"settings": {"short_results": True}}).raise_for_status()
+    begin_anew(change_results)
     return change_results
 
 

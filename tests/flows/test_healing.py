@@ -18,7 +18,7 @@ from tasks.ledger.store import Ledger
 from tasks.report.chips import ChipLine
 from tasks.settings import load_settings
 from tests.flows.desk import Desk, Ran
-from tests.service_desk import QUICK, Service
+from tests.service_desk import QUICK, Service, begin_anew
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -100,6 +100,7 @@ class Healed:
 @pytest.fixture(scope="module")
 def service(change_results: str) -> Iterator[Service]:
     """The session's service with all troubles, and a queue in which each job waits for some seconds."""
+    begin_anew(change_results)  # the test before has left its pace and its queue
     found = Service(change_results, "test:healing")
     found.enable()
     chips = tile_campaign_of(TILE, window=WINDOW, algorithm=found.algorithm).chips
