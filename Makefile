@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-worker lint bench faults clean
+.PHONY: demo test test-campaigns lint bench faults clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -18,10 +18,10 @@ demo: $(READY)
 	$(BIN)/overlander demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not benchmark and not faults and not worker'
+	$(BIN)/python -m pytest -m 'not benchmark and not faults and not campaign'
 
-test-worker: $(READY)
-	$(BIN)/python -m pytest -m worker
+test-campaigns: $(READY)
+	$(BIN)/python -m pytest -m campaign
 
 lint: $(READY)
 	$(BIN)/ruff check .

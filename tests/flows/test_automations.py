@@ -24,7 +24,7 @@ from flows.upkeep import converge, verify
 from tasks.errors import BadInput
 from tests.flows.desk import Desk
 
-pytestmark = [pytest.mark.worker, pytest.mark.timeout(900)]  # the first waits for Cassandra, server and worker
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900)]  # the first waits for Cassandra, server and worker
 
 PATIENCE_S = 150.0
 

@@ -21,7 +21,7 @@ from flows.upkeep import converge, verify
 from tasks.chips.campaign import site, tile_campaign_of
 from tests.flows.desk import Desk, contents
 
-pytestmark = [pytest.mark.worker, pytest.mark.timeout(900)]  # the first waits for Cassandra, server and worker
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900)]  # the first waits for Cassandra, server and worker
 
 TILE = "H05V03"
 CORNER = "2:4,0:4"

@@ -20,7 +20,7 @@ from tasks.settings import load_settings
 from tests.flows.desk import Desk, Ran
 from tests.service_desk import QUICK, Service, begin_anew
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(400)]
 
 TILE, WINDOW = "H05V03", "40:43,0:5"
 OTHER = "test:another version"

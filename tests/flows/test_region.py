@@ -26,6 +26,8 @@ from tasks.ledger.store import Ledger
 from tests.flows.desk import Desk
 from tests.tasks.region_desk import CORNER, SOURCE, RegionDesk
 
+pytestmark = pytest.mark.campaign
+
 POOL = "nobody-works-here"
 DEPLOYMENT = "tile-campaign/unattended"
 TILES = ("H05V03", "H05V04", "H06V03")

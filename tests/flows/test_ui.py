@@ -13,7 +13,7 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.flows.desk import Desk
 
-pytestmark = [pytest.mark.worker, pytest.mark.timeout(900)]  # the first waits for Cassandra, server and worker
+pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900)]  # the first waits for Cassandra, server and worker
 
 PATIENCE_MS = 150_000
 """A worker looks for runs every few seconds, and a run's process takes some seconds to start."""

@@ -17,6 +17,8 @@ from flows.cli.run import INTERRUPTED
 from tests.flows.desk import Desk, Ran
 from tests.flows.polygons_at_desk import YEAR, own, paragraph, run, sent, times_sent, wetlands
 
+pytestmark = pytest.mark.campaign
+
 WITHIN_S = 90.0
 COMPLETED, LEFT = 0, 3
 

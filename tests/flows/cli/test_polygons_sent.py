@@ -20,6 +20,8 @@ from tests.flows.polygons_at_desk import (
 )
 from tests.tasks.polygons.wetlands import X, Y, polygon, square, squares, write, zipped
 
+pytestmark = pytest.mark.campaign
+
 COMPLETED, WRONG, LEFT, NEEDS_PERSON = 0, 2, 3, 4
 
 
