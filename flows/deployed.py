@@ -9,7 +9,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import deployment
 
 from tasks.errors import BadInput, OverlanderError
-from tasks.ledger.store import is_url
+from tasks.settings import is_url
 
 
 def tag_run(words: Iterable[str]) -> None:

@@ -172,7 +172,7 @@ class Settings(BaseSettings):
             BadInput: it would be a file that does not outlive the worker.
         """
         place = self.ledger or str(state_folder() / "ledger.sqlite")
-        if not self.disk_outlives_worker and not place.startswith(("postgresql:", "postgres:")):
+        if not self.disk_outlives_worker and not is_url(place):
             raise BadInput(
                 f"The ledger {place} would be lost with this worker's disk, and with it what was sent: it would "
                 "be sent again. Set OVERLANDER_LEDGER to postgresql://user@host/database."
@@ -207,6 +207,11 @@ def load_settings() -> Settings:
         raise BadInput(f"{SETTINGS_FILE} cannot be read: {error}. Correct the file or move it away.") from None
 
 
+def is_url(place: Path | str) -> bool:
+    """Tell whether a ledger's place is a server's and no file's."""
+    return str(place).startswith(("postgresql:", "postgres:"))
+
+
 def as_variables(settings: Settings) -> dict[str, str]:
     """Return the `OVERLANDER_*` variables that give another process, in another folder, the same settings.
 
@@ -216,7 +221,7 @@ def as_variables(settings: Settings) -> dict[str, str]:
     cassandra = settings.cassandra
     set_ones |= {f"cassandra_{name}": getattr(cassandra, name) for name in cassandra.model_fields_set}
     set_ones["out"] = settings.out
-    if settings.ledger is not None and not settings.ledger.startswith(("postgresql:", "postgres:")):
+    if settings.ledger is not None and not is_url(settings.ledger):
         set_ones["ledger"] = Path(settings.ledger)
     values = {f"OVERLANDER_{name.upper()}": as_text(value) for name, value in set_ones.items()}
     folder = {"OVERLANDER_STATE_FOLDER": str(state_folder().absolute())}

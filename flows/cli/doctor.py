@@ -140,7 +140,7 @@ def _ledger(settings: "Settings") -> str:
 
 
 def _is_missing(settings: "Settings") -> bool:
-    from tasks.ledger.store import is_url
+    from tasks.settings import is_url
 
     return not is_url(settings.ledger_place) and not Path(settings.ledger_place).exists()
 

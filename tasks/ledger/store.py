@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.ledger.database import Database
 from tasks.ledger.sqlite_file import open_file
+from tasks.settings import is_url
 
 T = TypeVar("T")
 
@@ -26,11 +27,6 @@ class Guard(Protocol):
 
     def check(self, connection: Connection) -> None:
         """Raise when the change must not be made."""
-
-
-def is_url(place: Path | str) -> bool:
-    """Tell whether a ledger's place is a server's and no file's."""
-    return str(place).startswith(("postgresql:", "postgres:"))
 
 
 class Ledger:
