@@ -77,16 +77,25 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 def write_if_changed(path: Path, content: bytes) -> bool:
     """Write `content` to `path` atomically unless it is there already; return whether it was written."""
-    try:
-        if path.read_bytes() == content:
-            return False
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise unusable(path, error) from error
+    if holds(path, content):
+        return False
     with atomic_file(path) as file:
         file.write(content)
     return True
+
+
+def holds(path: Path, content: bytes) -> bool:
+    """Tell whether a file is there and has this content.
+
+    Raises:
+        OutputUnusable: it cannot be read.
+    """
+    try:
+        return path.read_bytes() == content
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise unusable(path, error) from error
 
 
 def remove(path: Path) -> None:

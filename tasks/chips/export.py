@@ -52,7 +52,6 @@ def export(site: Site, chips: Sequence[Chip]) -> ExportTally:
     with site.ledger.read() as ledger:
         records = recall(ledger, site.ground, chips)
         earlier = saved(ledger, site.ground, campaign.layout.root, chips)
-        row_bytes = mean_row_bytes(ledger, site.ground.source, campaign.algorithm) or FIRST_ROW_BYTES
     tally = ExportTally()
     orders: list[Chip] = []
     for chip in chips:
@@ -66,6 +65,10 @@ def export(site: Site, chips: Sequence[Chip]) -> ExportTally:
             case "save":
                 orders.append(chip)
     site.progress.add(kept=tally.kept, to_export=len(orders))
+    if not orders:
+        return tally
+    with site.ledger.read() as ledger:
+        row_bytes = mean_row_bytes(ledger, site.ground.source, campaign.algorithm) or FIRST_ROW_BYTES
     for folder in {campaign.layout.file(campaign.tile, campaign.algorithm, chip).parent for chip in orders}:
         sweep_parts(folder)
 

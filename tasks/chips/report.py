@@ -20,7 +20,7 @@ from tasks.chips.grid import Chip, Tile, row_column
 from tasks.chips.heal import WAITS, Rules, in_words, next_step, queue_moved_past, waits_too_long
 from tasks.chips.layout import FLAWED_FOLDER
 from tasks.chips.states import HOME, NEEDS_PERSON, Record, State
-from tasks.files import remove, write_if_changed
+from tasks.files import holds, remove, write_if_changed
 from tasks.ledger.chips import Saved, find_tiles, recall, saved
 from tasks.ledger.keys import Ground
 from tasks.report.chips import ChipLine, count_states
@@ -120,7 +120,6 @@ def write_files(ledger: Connection, ground: Ground, campaign: Campaign, found: S
     Raises:
         OutputUnusable: the folder cannot be written.
     """
-    from tasks.report.maps import tile_map
     from tasks.report.page import tile_page
 
     tile, layout = campaign.tile, campaign.layout
@@ -131,18 +130,18 @@ def write_files(ledger: Connection, ground: Ground, campaign: Campaign, found: S
 
     files = saved(ledger, ground, layout.root)
     paths = {"manifest": place("manifest.csv"), "parquet": place("manifest.parquet")}
-    table, columns = _manifest(tile, campaign.algorithm, folder, recall(ledger, ground), files)
+    records = recall(ledger, ground)
+    table, columns = _manifest(tile, campaign.algorithm, folder, records, files)
     write_if_changed(paths["manifest"], table)
     write_if_changed(paths["parquet"], columns)
     lists = [place("bad-pixels.csv"), folder / FLAWED_FOLDER / place("bad-pixels.csv").name]
-    if bad := _bad_pixels(recall(ledger, ground), files):
+    if bad := _bad_pixels(records, files):
         paths["bad_pixels"] = lists[campaign.flawed == "apart"]  # beside the flawed chips, wherever those are
         write_if_changed(paths["bad_pixels"], bad)
     for earlier in set(lists) - set(paths.values()):
         remove(earlier)
     title = f"{tile.name} ({tile.region.name}), {campaign.algorithm}"
     paths |= {"map": place("map.png"), "page": place("report.html")}
-    write_if_changed(paths["map"], tile_map(found.lines, title, (tile.x, tile.y)))
     page = tile_page(
         found.lines,
         title,
@@ -151,7 +150,12 @@ def write_files(ledger: Connection, ground: Ground, campaign: Campaign, found: S
         paths["map"].name,
         list(found.next_steps),
     )
-    write_if_changed(paths["page"], page)
+    # The map shows a part of what the page says, and takes longer to draw than all the rest.
+    if not (paths["map"].exists() and holds(paths["page"], page)):
+        from tasks.report.maps import tile_map
+
+        write_if_changed(paths["map"], tile_map(found.lines, title, (tile.x, tile.y)))
+        write_if_changed(paths["page"], page)
     return paths
 
 

@@ -11,7 +11,7 @@ import socket
 import ssl
 import time
 from collections import namedtuple
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from types import TracebackType
@@ -99,8 +99,9 @@ class ResultsTable:
             "max(result_ok) AS best, min(result_produced) AS first_produced, "
             f"max(result_produced) AS last_produced, chip_update_requested FROM {table} WHERE {_KEY}"
         )
-        self._head = self._prepare(
-            f"SELECT DISTINCT chip_x, chip_y, algorithm, chip_update_requested FROM {table} WHERE {_KEY}"
+        self._heads = self._prepare(
+            f"SELECT DISTINCT chip_x, chip_y, algorithm, chip_update_requested FROM {table} "
+            "WHERE chip_x IN ? AND chip_y = ? AND algorithm = ?"
         )
         self._pixels = self._prepare(f"SELECT x, y, result_ok, result_produced FROM {table} WHERE {_KEY}")
         self._pixel = self._prepare(
@@ -161,10 +162,20 @@ class ResultsTable:
             update_requested=row.chip_update_requested,
         )
 
-    def head(self, chip: Chip, algorithm: str) -> tuple[bool, datetime | None]:
-        """Return whether the chip's partition exists, and its `chip_update_requested`: under a millisecond."""
-        row = self._one(self._head, (chip.x, chip.y, algorithm))
-        return (False, None) if row is None else (True, row.chip_update_requested)
+    def heads(self, chips: Iterable[Chip], algorithm: str) -> dict[Chip, datetime | None]:
+        """Return the `chip_update_requested` of those chips whose partition exists: under a millisecond each.
+
+        One query for the chips of a row, so take a few of one at a time: a node gathers them all.
+        """
+        rows: dict[int, list[int]] = {}
+        for chip in chips:
+            rows.setdefault(chip.y, []).append(chip.x)
+        with _border(self._where):
+            return {
+                Chip(head.chip_x, head.chip_y): head.chip_update_requested
+                for y, columns in rows.items()
+                for head in self._session.execute(self._heads, (columns, y, algorithm))
+            }
 
     def last_pixel(self, chip: Chip, algorithm: str) -> datetime | None:
         """Return when the pixel that the worker writes last was produced; None while it is not written."""

@@ -143,13 +143,11 @@ class Record:
     asked: Asked | None = None
 
 
-def still_stands(before: Record | None, ticketed: bool, update_requested: datetime | None) -> bool:
+def still_stands(before: Record, ticketed: bool, update_requested: datetime | None) -> bool:
     """Tell whether a chip's head alone proves that nothing changed since `before`.
 
     A chip once home stays so until it is requested again, and one never requested until it first is.
     """
-    if before is None:
-        return False
     if before.state == State.UNREQUESTED:
         return not ticketed
     return before.state in HOME and before.look.update_requested == update_requested

@@ -2,14 +2,19 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+from sqlalchemy import Connection
 
 from tasks.chips.campaign import Site
 from tasks.chips.grid import PIXELS, Chip
 from tasks.chips.states import Look, Pixel, Record, judge, needs_pixels, still_stands
-from tasks.ledger.chips import recall, remember
+from tasks.ledger.chips import note_looked, recall, remember
+
+HEADS_AT_ONCE = 10
+"""The heads of so many chips of a row are read with one query; the node that is asked gathers them."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +45,35 @@ def survey(site: Site, chips: Sequence[Chip]) -> Surveyed:
     with site.ledger.read() as ledger:
         before = recall(ledger, site.ground, chips)
     seen = {chip: record for chip, record in before.items() if record.look.at >= site.campaign.started}
+    begun = datetime.now(UTC)
+    unchanged: dict[Chip, Record] = {}
+    if not site.campaign.recount:
+        unchanged = _unchanged(site, {chip: before[chip] for chip in _left(chips, seen) if chip in before})
+    counted: dict[Chip, Record] = {}
     counting: list[float] = []
     failures: list[Exception] = []
 
     def see(chip: Chip) -> Record:
-        return _see(site, chip, before.get(chip), counting)
+        started = time.monotonic()
+        record = look_again(site, chip, before.get(chip))
+        counting.append(time.monotonic() - started)
+        return record
 
-    for chip, record in site.each(see, _left(chips, seen), site.settings.cassandra.queries_in_flight):
+    left = _left(chips, seen | unchanged)
+    for chip, record in site.each(see, left, site.settings.cassandra.queries_in_flight):
         if isinstance(record, Exception):
             failures.append(record)
         else:
-            seen[chip] = record
-    site.ledger.write(lambda ledger: remember(ledger, site.ground, seen), lease=site.lease)
+            counted[chip] = record
+
+    def note(ledger: Connection) -> None:
+        note_looked(ledger, site.ground, unchanged, begun)
+        remember(ledger, site.ground, counted)
+
+    site.ledger.write(note, lease=site.lease)
     if failures:
         raise failures[0]
+    seen |= unchanged | counted
     site.progress.add(surveyed=len(seen))
     states = Counter(str(record.state) for record in seen.values())
     return Surveyed(tuple(chips), dict(states), len(counting), sum(counting))
@@ -75,19 +95,26 @@ def look_again(site: Site, chip: Chip, before: Record | None) -> Record:
     return judge(_as_read(look, pixels), pixels, before, site.stall_after)
 
 
-def _see(site: Site, chip: Chip, before: Record | None, counting: list[float]) -> Record:
-    """Return where one chip stands: by its head if that proves that nothing changed, else by its rows."""
-    if before is not None and not site.campaign.recount:
+def _unchanged(site: Site, known: Mapping[Chip, Record]) -> dict[Chip, Record]:
+    """Return the records of those chips whose heads alone prove that nothing has changed."""
+
+    def read(some: Sequence[Chip]) -> dict[Chip, datetime | None]:
         with site.pacer.slot():
             started = time.monotonic()
-            ticketed, update_requested = site.table.head(chip, site.campaign.algorithm)
-            site.pacer.note("head", time.monotonic() - started)
-        if still_stands(before, ticketed, update_requested):
-            return replace(before, look=replace(before.look, at=datetime.now(UTC)))
-    started = time.monotonic()
-    record = look_again(site, chip, before)
-    counting.append(time.monotonic() - started)
-    return record
+            heads = site.table.heads(some, site.campaign.algorithm)
+            site.pacer.note("heads", time.monotonic() - started)
+        return heads
+
+    found: dict[Chip, Record] = {}
+    chips = list(known)
+    groups = [chips[start : start + HEADS_AT_ONCE] for start in range(0, len(chips), HEADS_AT_ONCE)]
+    for some, heads in site.each(read, groups, site.settings.cassandra.queries_in_flight):
+        if isinstance(heads, Exception):
+            raise heads
+        for chip in some:
+            if still_stands(known[chip], chip in heads, heads.get(chip)):
+                found[chip] = known[chip]
+    return found
 
 
 def _as_read(look: Look, pixels: Sequence[Pixel] | None) -> Look:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, select
+from sqlalchemy import Connection, Row, and_, delete, func, select, update
 
 from tasks.chips.grid import Chip, pack_positions, unpack_positions
 from tasks.chips.states import Look, Record, State
@@ -76,6 +76,12 @@ def remember(ledger: Connection, ground: Ground, records: Mapping[Chip, Record])
     for chip, record in records.items():
         if record.asked is not None:
             note_asked(ledger, ground, chip, record.asked)
+
+
+def note_looked(ledger: Connection, ground: Ground, chips: Iterable[Chip], at: datetime) -> None:
+    """Write down that some chips were looked at and stand where they stood."""
+    these = (on(chips_table, ground), among(chips_table, chips))
+    ledger.execute(update(chips_table).where(*these).values(looked_at=at))
 
 
 def forget(ledger: Connection, ground: Ground, chip: Chip) -> None:

@@ -5,6 +5,7 @@ Run with `make bench`; docs/performance.md holds figures.
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from flows.tile import tile_campaign
 from tasks.chips.campaign import Campaign, Site, site, tile_campaign_of
 from tasks.chips.export import options_of, wanted_file
 from tasks.chips.grid import PIXELS, Chip
-from tasks.chips.states import Look, Record, State
+from tasks.chips.states import Asked, Look, Record, State
 from tasks.ledger.chips import Saved, note_saved, remember, use_tile
+from tasks.ledger.requests import note_request
 from tests.flows.conftest import prefect_api  # noqa: F401 - a fixture
 from tests.flows.desk import Desk
 
@@ -84,13 +86,17 @@ def write_heads(node: cassandra.Node, work: Campaign) -> None:
 
 
 def note_finished(ledger: Connection, place: Site) -> None:
-    """Write into the ledger, and as small files, that every chip is complete and saved."""
+    """Write into the ledger, and as small files, that every chip was asked for, is complete and saved."""
     work, now = place.campaign, datetime.now(UTC) - timedelta(hours=1)
     requested = seed.REQUESTED.replace(tzinfo=None)
     first, last = requested + timedelta(minutes=1), requested + timedelta(minutes=8)
     look = Look(now, True, PIXELS, True, False, first, last, requested)
+    asked = Asked(1, 1, now, refresh=False, renew=False, update_before=None, answer="queued")
+    ended = replace(asked, update_requested=requested, rows_at=now, settled_at=now, outcome=State.COMPLETE)
     use_tile(ledger, place.ground, work.name)
-    remember(ledger, place.ground, dict.fromkeys(work.chips, Record(State.COMPLETE, now, look)))
+    for chip in work.chips:
+        note_request(ledger, place.ground, chip, asked, None)
+    remember(ledger, place.ground, dict.fromkeys(work.chips, Record(State.COMPLETE, now, look, asked=ended)))
     for chip in work.chips:
         file = wanted_file(work, chip, State.COMPLETE)
         assert file is not None
@@ -114,7 +120,7 @@ def note_finished(ledger: Connection, place: Site) -> None:
 
 def seconds_for_heads(place: Site) -> float:
     def head(chip: Chip) -> object:
-        return place.table.head(chip, ALGORITHM)
+        return place.table.heads([chip], ALGORITHM)
 
     begun = time.monotonic()
     with ThreadPoolExecutor(THREADS) as pool:

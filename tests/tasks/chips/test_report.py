@@ -270,6 +270,22 @@ def test_a_second_run_changes_no_file(desk: Desk, chips: list[Chip], monkeypatch
     assert files() == before
 
 
+def test_a_map_is_drawn_again_when_a_chip_has_moved_or_the_map_is_gone(
+    desk: Desk, chips: list[Chip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawings = iter([b"the first map", b"the second map", b"the third map"])
+    monkeypatch.setattr(maps, "tile_map", lambda *_: next(drawings))
+    drawn = desk.write()["map"]
+    desk.write()
+    assert drawn.read_bytes() == b"the first map"
+    desk.note(chips[1], State.QUEUED)
+    desk.write()
+    assert drawn.read_bytes() == b"the second map"
+    drawn.unlink()
+    desk.write()
+    assert drawn.read_bytes() == b"the third map"
+
+
 # Where a tile stands
 
 

@@ -87,8 +87,16 @@ def test_the_head_tells_whether_and_when_a_chip_was_requested(
     kind: str, table: ResultsTable, seeded_node: Node
 ) -> None:
     chip, written = seeded(kind)
-    requested = (False, None) if kind == "unrequested" else (True, naive(written.requested))
-    assert table.head(chip, ALGORITHM) == requested
+    requested = {} if kind == "unrequested" else {chip: naive(written.requested)}
+    assert table.heads([chip], ALGORITHM) == requested
+
+
+def test_the_heads_of_many_chips_are_those_of_each(table: ResultsTable, seeded_node: Node) -> None:
+    chips = [seeded(kind)[0] for kind in ("complete", "flawed", "no_data", "queued", "unrequested")]
+    each = [table.heads([chip], ALGORITHM) for chip in chips]
+    together = table.heads(chips, ALGORITHM)
+    assert together == {chip: requested for head in each for chip, requested in head.items()}
+    assert set(together) == set(chips[:-1])
 
 
 @pytest.mark.parametrize(
@@ -131,7 +139,7 @@ def test_a_chip_with_nothing_but_a_ticket_for_a_point_inside_it_is_queued(
     ask_for_point(writing, algorithm, CHIP.x + 7, CHIP.y - 11)
     look = table.look(CHIP, algorithm)
     assert (look.ticketed, look.pixels, look.update_requested) == (True, 0, naive(REQUESTED))
-    assert table.head(CHIP, algorithm) == (True, naive(REQUESTED))
+    assert table.heads([CHIP], algorithm) == {CHIP: naive(REQUESTED)}
     assert table.pixels(CHIP, algorithm) == []
 
 
@@ -223,7 +231,7 @@ def queries_of_everything(settings: CassandraSettings, chip: Chip) -> list[int]:
     with ResultsTable.open(settings) as opened:
         opened._session.add_request_init_listener(sent.append)
         opened.look(chip, ALGORITHM)
-        opened.head(chip, ALGORITHM)
+        opened.heads([chip], ALGORITHM)
         opened.last_pixel(chip, ALGORITHM)
         opened.pixels(chip, ALGORITHM)
         list(opened.pages(chip, ALGORITHM))

@@ -154,7 +154,6 @@ def test_a_chip_at_home_stands_until_it_is_requested_again(produced: datetime) -
     record = first_look(a_look(PIXELS, produced, produced))
     assert still_stands(record, True, REQUESTED)
     assert not still_stands(record, True, REQUESTED + timedelta(milliseconds=1))
-    assert not still_stands(None, True, REQUESTED)
 
 
 def test_an_unrequested_chip_stands_until_it_is_requested() -> None:
