@@ -9,7 +9,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import unmapped
 
-from tasks.chips.campaign import Site
+from tasks.chips.campaign import Campaign, Site
 from tasks.chips.grid import Chip, row_column
 from tasks.chips.request import Asking, Requested, cost, decide
 from tasks.chips.states import State
@@ -29,6 +29,7 @@ class Wishes:
         deadline_s: it waits no longer than that.
         again: states of chips to ask for again whatever they are, every row anew.
         only: the only chips to ask for.
+        chips_per_task: how many chips one task run handles at most.
     """
 
     agreed: bool = False
@@ -37,6 +38,7 @@ class Wishes:
     deadline_s: float = 24 * 3600.0
     again: frozenset[State] = frozenset()
     only: frozenset[Chip] | None = None
+    chips_per_task: int = 50
 
 
 @dataclass
@@ -80,7 +82,7 @@ def bring_home(
     rounds = 0
     while not place.stopping.is_set():
         asking = _decide(place, wishes, brought.requested.sent, first=rounds == 0)
-        _ask(place, asking, brought, requesting)
+        _ask(place, asking, wishes.chips_per_task, brought, requesting)
         left_s = until - time.monotonic()
         if not wishes.wait or left_s <= 0:
             break
@@ -96,7 +98,7 @@ def bring_home(
             brought.settled += ended
             brought.seconds = time.monotonic() - started
         if seen.home:
-            brought.exported += _save(place, seen.home, exporting)
+            brought.exported += _save(place, seen.home, wishes.chips_per_task, exporting)
         if not (asking.steps or seen.home or seen.ended or seen.out):
             break
 
@@ -114,27 +116,38 @@ def _decide(place: Site, wishes: Wishes, sent: int, *, first: bool) -> Asking:
     return asking
 
 
-def _ask(place: Site, asking: Asking, brought: Brought, requesting: ThreadPoolTaskRunner[Any]) -> None:
+def _ask(
+    place: Site, asking: Asking, chips_per_task: int, brought: Brought, requesting: ThreadPoolTaskRunner[Any]
+) -> None:
     """Request the chips row after row. A row that fails is the last: the others' requests would fail as well."""
     if not asking.steps:
         return
     _ = place.requester  # fails now where the service is not as it should be, not once a row and its retries
-    for where, row in zip(*_by_row(place, asking.steps), strict=True):
+    for where, row in batches(place.campaign, asking.steps, chips_per_task):
         steps = [(chip, asking.steps[chip]) for chip in row]
         given = {"campaign": place.campaign, "where": where, "steps": steps, "begun": asking.at}
         brought.requested += requesting.submit(request_row, given).result()
 
 
-def _save(place: Site, home: Iterable[Chip], exporting: ThreadPoolTaskRunner[Any]) -> list[PrefectFuture[Any]]:
-    names, rows = _by_row(place, home)
+def _save(
+    place: Site, home: Iterable[Chip], chips_per_task: int, exporting: ThreadPoolTaskRunner[Any]
+) -> list[PrefectFuture[Any]]:
+    names, rows = zip(*batches(place.campaign, home, chips_per_task), strict=True)
     surveyed = [Surveyed(tuple(row), {}, 0, 0.0) for row in rows]
     given = {"campaign": unmapped(place.campaign), "where": names, "surveyed": surveyed}
     return list(exporting.map(export_row, given))
 
 
-def _by_row(place: Site, chips: Iterable[Chip]) -> tuple[list[str], list[list[Chip]]]:
-    """Return chips grouped by their row in the tile, with the rows' names for people."""
+def batches(campaign: Campaign, chips: Iterable[Chip], chips_per_task: int) -> list[tuple[str, list[Chip]]]:
+    """Return chips by rows of the tile, cut to at most `chips_per_task`, each batch with its name for people."""
     rows: dict[int, list[Chip]] = {}
     for chip in chips:
-        rows.setdefault(row_column(chip, place.campaign.tile)[0], []).append(chip)
-    return [f"row {row}" for row in rows], list(rows.values())
+        rows.setdefault(row_column(chip, campaign.tile)[0], []).append(chip)
+    found: list[tuple[str, list[Chip]]] = []
+    for number, row in rows.items():
+        for start in range(0, len(row), chips_per_task):
+            part = row[start : start + chips_per_task]
+            first = row_column(part[0], campaign.tile)[1]
+            words = f"row {number}" if len(part) == len(row) else f"row {number}, from column {first}"
+            found.append((words, part))
+    return found

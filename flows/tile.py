@@ -17,11 +17,10 @@ from deployments.blocks import use_blocks
 from flows.artifacts import ProgressArtifact, artifact_key, show_standing
 from flows.deployed import refuse_fleeting, tag_run
 from flows.news import tell_of_tile
-from flows.rounds import Brought, Wishes, bring_home
-from tasks.chips.campaign import Campaign, Site, chips_of, site, tile_campaign_of
+from flows.rounds import Brought, Wishes, batches, bring_home
+from tasks.chips.campaign import Site, chips_of, site, tile_campaign_of
 from tasks.chips.chip_file import FailedPixels, Flawed
 from tasks.chips.export import ExportTally
-from tasks.chips.grid import Chip
 from tasks.chips.heal import rules_of
 from tasks.chips.layout import DEFAULT_TEMPLATE, refuse_foreign_files
 from tasks.chips.report import Standing, standing, summary_of, write_files
@@ -48,6 +47,10 @@ WINDOW_PATTERN = r"^[\d: ]+,[\d: ]+$"
 ROWS_SURVEYED_AT_ONCE = 2
 ROWS_EXPORTED_AT_ONCE = 2
 """Two, so that the next row's first chips fill the slots that this row's last ones leave empty."""
+
+WAVE = 500
+"""So many task runs of a stage are handed out at once. Each makes three events at least, and the server drops what
+comes when 10,000 wait in its memory."""
 
 
 @flow(
@@ -127,6 +130,7 @@ def tile_campaign(
             deadline_s=deadline_hours * 3600,
             again=frozenset(ChipState(name) for name in again or ()),
             only=None if chips is None else frozenset(chips_of(work, chips)),
+            chips_per_task=chips_per_task,
         )
         tag_run((work.tile.name, work.tile.region.name, work.algorithm))
         with site(work, words=f"overlander tile {mode} {work.tile.name}") as place:
@@ -137,7 +141,7 @@ def tile_campaign(
                 asked = asked_of(work)
                 place.ledger.write(lambda ledger: note_last_run(ledger, place.ground, asked), place.lease)
             try:
-                return _run(place, mode, wishes, chips_per_task)
+                return _run(place, mode, wishes)
             finally:
                 place.stopping.set()
     except LeaseHeld as held:
@@ -146,25 +150,15 @@ def tile_campaign(
         return Failed(message=str(error), data=error)  # raised, it would stand in the log with a traceback
 
 
-def batches(campaign: Campaign, chips_per_task: int) -> list[tuple[str, list[Chip]]]:
-    """Return the campaign's rows of chips, cut to at most `chips_per_task`, each with its name for people."""
-    found: list[tuple[str, list[Chip]]] = []
-    for number, row in enumerate(campaign.window.rows(campaign.tile), start=campaign.window.row_start):
-        for start in range(0, len(row), chips_per_task):
-            part = row[start : start + chips_per_task]
-            first = campaign.window.column_start + start
-            words = f"row {number}" if len(part) == len(row) else f"row {number}, from column {first}"
-            found.append((words, part))
-    return found
-
-
-def _run(place: Site, mode: Mode, wishes: Wishes, chips_per_task: int) -> State[dict[str, Any]]:
+def _run(place: Site, mode: Mode, wishes: Wishes) -> State[dict[str, Any]]:
     work, started = place.campaign, time.monotonic()
     before = _standing(place)
-    if mode in ("run", "export"):
+    saving = mode in ("run", "export")
+    if saving:
         _check_output(place)
-    names, rows = zip(*batches(work, chips_per_task), strict=True)
+    parts = batches(work, work.chips, wishes.chips_per_task)
     bar = ProgressArtifact(artifact_key(work), f"{work.name}: chips done")
+    surveyed: list[PrefectFuture[Any]] = []
     exported: list[PrefectFuture[Any]] = []
     brought, failure = Brought(), None
     with (
@@ -173,11 +167,15 @@ def _run(place: Site, mode: Mode, wishes: Wishes, chips_per_task: int) -> State[
         _threads(1) as requesting,
     ):
         try:
-            given = {"campaign": unmapped(work), "where": names}
-            surveyed: list[PrefectFuture[Any]] = list(surveying.map(survey_row, given | {"chips": rows}))
-            if mode in ("run", "export"):
-                exported = list(exporting.map(export_row, given | {"surveyed": surveyed}))
-            bar.follow(surveyed, len(exported))
+            for start in range(0, len(parts), WAVE):
+                names, rows = zip(*parts[start : start + WAVE], strict=True)
+                given = {"campaign": unmapped(work), "where": names}
+                wave = list(surveying.map(survey_row, given | {"chips": rows}))
+                surveyed += wave
+                if saving:
+                    wait(exported)  # of the waves before
+                    exported += exporting.map(export_row, given | {"surveyed": wave})
+                bar.follow(wave, len(parts) * (1 + saving) - len(surveyed))
             if mode == "request" or (mode == "run" and place.settings.service_url is not None):
                 if wishes.again:
                     wait(exported)  # one under way would note what it read over the request of the same chip

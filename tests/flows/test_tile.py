@@ -22,7 +22,8 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from deployments.sandbox import cassandra, seed
 from flows import tile as flow_module
-from flows.tile import batches, tile_campaign
+from flows.rounds import batches
+from flows.tile import tile_campaign
 from tasks.chips import survey as survey_stage
 from tasks.chips.campaign import Site, site, tile_campaign_of
 from tasks.chips.grid import Chip
@@ -204,7 +205,9 @@ def failing_in_row(patch: pytest.MonkeyPatch, row: int, failure: Exception, time
 
 
 def test_a_batch_is_a_row_of_fifty_chips() -> None:
-    found = batches(tile_campaign_of(TILE, algorithm="a"), 50)
+    work = tile_campaign_of(TILE, algorithm="a")
+
+    found = batches(work, work.chips, 50)
 
     assert [len(chips) for _, chips in found] == [50] * 50
     assert [words for words, _ in found][:2] == ["row 0", "row 1"]
@@ -213,7 +216,7 @@ def test_a_batch_is_a_row_of_fifty_chips() -> None:
 def test_a_row_is_cut_where_it_holds_more_chips_than_a_task_takes() -> None:
     work = tile_campaign_of(TILE, algorithm="a", window="3:5,10:15")
 
-    found = batches(work, 2)
+    found = batches(work, work.chips, 2)
 
     assert [words for words, _ in found][:3] == [
         "row 3, from column 10",
@@ -226,7 +229,7 @@ def test_a_row_is_cut_where_it_holds_more_chips_than_a_task_takes() -> None:
 def test_a_task_may_take_one_chip() -> None:
     work = tile_campaign_of(TILE, algorithm="a", window="0:2,0:3")
 
-    assert [chips for _, chips in batches(work, 1)] == [[chip] for chip in work.chips]
+    assert [chips for _, chips in batches(work, work.chips, 1)] == [[chip] for chip in work.chips]
 
 
 # What the Prefect API shows
