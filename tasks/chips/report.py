@@ -213,7 +213,9 @@ def steps_for(states: dict[str, int], stuck: int, late: int = 0) -> tuple[str, .
     }
     steps = [f"{_chips(states[state])} {words}" for state, words in sentences.items() if states[state]]
     if late:
-        steps.append(f"{_chips(late)} waited for too long: is the service at work, with the right version?")
+        steps.append(
+            f"{_chips(late)} of those waited for too long: is the service at work, with the right version?"
+        )
     if stuck:
         steps.append(f"{_chips(stuck)} in need of a person: see the reasons.")
     return tuple(steps)
