@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployments import supervise
+from tasks.errors import PartMissing
 from tasks.files import write_if_changed
 from tasks.settings import state_folder
 
@@ -85,11 +86,16 @@ def up(report: Callable[[str], None]) -> Server:
     """
     folder = _folder()
     with supervise.locked(folder):
-        found = supervise.running(folder)
-        port = int(found.facts["port"]) if found else _port(folder)
-        if found is None:
-            report("Starting a local Prefect server (some 15 s the first time).")
-        return _server(supervise.up(_program(folder, port)))
+        if (found := supervise.running(folder)) is not None:
+            return _server(supervise.up(_program(folder, int(found.facts["port"]))))
+        report("Starting a local Prefect server (some 15 s the first time).")
+        while True:
+            port = _port(folder)
+            try:
+                return _server(supervise.up(_program(folder, port)))
+            except PartMissing:
+                if supervise.free_port(port) == port:  # else another program took it before ours did
+                    raise
 
 
 def down() -> bool:
@@ -128,7 +134,7 @@ def _program(folder: Path, port: int) -> supervise.Program:
             "PREFECT_API_URL": api_url,
             "PREFECT_SERVER_UI_API_URL": api_url,
         },
-        ready=lambda: _answers_as_prefect(api_url),
+        ready=lambda: supervise.listens(folder, port) and _answers_as_prefect(api_url),
         ready_within_s=_READY_WITHIN_S,
         facts={"port": port},
     )

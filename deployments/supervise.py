@@ -150,6 +150,22 @@ def free_port(preferred: int | None = None, host: str = "127.0.0.1") -> int:
     raise ServiceAway(f"No TCP port is free on {host}. Close some programs and try again.")
 
 
+def listens(folder: Path, port: int) -> bool:
+    """Tell whether the program that runs in `folder`, or one that it started, listens on a TCP port.
+
+    Another program may have taken the port between the moment when it was free and the one when ours wanted it.
+    """
+    with contextlib.suppress(psutil.Error):
+        if (found := running(folder)) is not None:
+            leader = psutil.Process(found.pid)
+            return any(
+                connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+                for process in (leader, *leader.children(recursive=True))
+                for connection in process.net_connections(kind="tcp")
+            )
+    return False
+
+
 def _start(program: Program) -> Running:
     log = program.folder / f"{program.name.replace(' ', '-')}.log"
     if log.exists():

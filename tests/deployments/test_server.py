@@ -6,11 +6,12 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
-from deployments import local, server, worker
+from deployments import local, server, supervise, worker
 
 SETTINGS = {"OVERLANDER_OUT": "/data"}
 
@@ -91,6 +92,23 @@ def test_the_worker_reports_to_the_pool_that_the_deployments_name(up: local.Loca
 
 def test_the_workers_folder_holds_nothing_that_shadows_our_packages(up: local.Local) -> None:
     assert worker.foreign_files(worker.own_folder()) == []
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(400)  # it waits for two servers
+def test_a_server_whose_port_was_taken_while_it_started_takes_another(
+    prefect_server: server.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, taken = supervise.free_port, iter([int(prefect_server.ui_url.rpartition(":")[2])])
+    monkeypatch.setattr(supervise, "free_port", lambda preferred: next(taken, None) or free(preferred))
+    monkeypatch.setenv("OVERLANDER_STATE_FOLDER", str(tmp_path))
+    try:
+        found = server.up(print)
+        with urllib.request.urlopen(f"{found.api_url}/health") as answer:  # noqa: S310 - its own address
+            assert answer.status == 200
+        assert found.ui_url != prefect_server.ui_url
+    finally:
+        server.down()
 
 
 def test_down_leaves_nothing_running(up: local.Local) -> None:
