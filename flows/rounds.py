@@ -84,7 +84,7 @@ def bring_home(
         asking = _decide(place, wishes, brought.requested.sent, first=rounds == 0)
         _ask(place, asking, wishes.chips_per_task, brought, requesting)
         left_s = until - time.monotonic()
-        if not wishes.wait or left_s <= 0:
+        if not wishes.wait or left_s <= 0 or not (asking.steps or asking.waits):
             break
         rounds += 1
         settling = {

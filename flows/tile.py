@@ -18,7 +18,7 @@ from flows.artifacts import ProgressArtifact, artifact_key, show_standing
 from flows.deployed import refuse_fleeting, tag_run
 from flows.news import tell_of_tile
 from flows.rounds import Brought, Wishes, batches, bring_home
-from tasks.chips.campaign import Site, chips_of, site, tile_campaign_of
+from tasks.chips.campaign import Campaign, Site, chips_of, site, tile_campaign_of
 from tasks.chips.chip_file import FailedPixels, Flawed
 from tasks.chips.export import ExportTally
 from tasks.chips.heal import rules_of
@@ -31,7 +31,7 @@ from tasks.chips.tasks import export_row, survey_row
 from tasks.chips.upkeep import asked_of
 from tasks.errors import LeaseHeld, OverlanderError
 from tasks.files import check_writable
-from tasks.ledger.chips import TileNote, note_rate, saved, use_tile
+from tasks.ledger.chips import TileNote, note_rate, use_tile
 from tasks.ledger.upkeep import note_last_run
 from tasks.settings import load_settings
 
@@ -155,7 +155,7 @@ def _run(place: Site, mode: Mode, wishes: Wishes) -> State[dict[str, Any]]:
     before = _standing(place)
     saving = mode in ("run", "export")
     if saving:
-        _check_output(place)
+        _check_output(work, before)
     parts = batches(work, work.chips, wishes.chips_per_task)
     bar = ProgressArtifact(artifact_key(work), f"{work.name}: chips done")
     surveyed: list[PrefectFuture[Any]] = []
@@ -204,10 +204,8 @@ def _threads(rows: int) -> ThreadPoolTaskRunner[Any]:
     return ThreadPoolTaskRunner(max_workers=rows)
 
 
-def _check_output(place: Site) -> None:
-    work = place.campaign
-    with place.ledger.read() as ledger:
-        known = {file.file for file in saved(ledger, place.ground, work.layout.root).values() if file.file}
+def _check_output(work: Campaign, before: Standing) -> None:
+    known = {file.file for file in before.files.values() if file.file}
     check_writable(work.layout.folder(work.tile, work.algorithm))
     refuse_foreign_files(work.layout, work.tile, work.algorithm, work.chips, known)
 
@@ -220,8 +218,7 @@ def _report(
     found = _standing(place)
     files: dict[str, Path] = {}
     if mode in ("run", "export"):
-        with place.ledger.read() as ledger:
-            files = write_files(ledger, place.ground, work, found)
+        files = write_files(place.ground.source, work, found)
     summary = summary_of(work, found, seconds)
     summary["changed"] = sum(now != then for now, then in zip(found.lines, before.lines, strict=True))
     if mode != "count":

@@ -7,8 +7,8 @@ that changed nothing leaves them byte for byte.
 import csv
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Standing:
         next_steps: what to do, in sentences.
         to_request: chips that the next run asks for, if a service is set and nothing stops it.
         guard: why nothing more is requested until a person releases the tile; empty when nothing stops it.
+        records, files: what is known of the tile's chips, and of their files, beyond those of `lines` too.
     """
 
     lines: tuple[ChipLine, ...]
@@ -47,6 +48,8 @@ class Standing:
     next_steps: tuple[str, ...]
     to_request: int = 0
     guard: str = ""
+    records: Mapping[Chip, Record] = field(default_factory=dict)
+    files: Mapping[Chip, Saved] = field(default_factory=dict)
 
     @property
     def exit_status(self) -> int:
@@ -95,6 +98,8 @@ def standing(
         next_steps=(guard, *advice) if guard else advice,
         to_request=sum(step.do == "request" for step in steps.values()),
         guard=guard,
+        records=everyone,
+        files=files,
     )
 
 
@@ -111,8 +116,13 @@ def summary_of(campaign: Campaign, found: Standing, seconds: float) -> dict[str,
     }
 
 
-def write_files(ledger: Connection, ground: Ground, campaign: Campaign, found: Standing) -> dict[str, Path]:
+def write_files(source: str, campaign: Campaign, found: Standing) -> dict[str, Path]:
     """Write a tile's manifest, list of bad pixels, map and page beside its chips; return what is there.
+
+    Args:
+        source: the table that the chips are in, for people.
+        campaign: whose chips, and where they go.
+        found: where they stand.
 
     Returns:
         Paths by what they are: `manifest`, `parquet`, `map`, `page`, and `bad_pixels` where there are any.
@@ -128,14 +138,12 @@ def write_files(ledger: Connection, ground: Ground, campaign: Campaign, found: S
     def place(name: str) -> Path:
         return folder / layout.report_name(name, tile)
 
-    files = saved(ledger, ground, layout.root)
     paths = {"manifest": place("manifest.csv"), "parquet": place("manifest.parquet")}
-    records = recall(ledger, ground)
-    table, columns = _manifest(tile, campaign.algorithm, folder, records, files)
+    table, columns = _manifest(tile, campaign.algorithm, folder, found)
     write_if_changed(paths["manifest"], table)
     write_if_changed(paths["parquet"], columns)
     lists = [place("bad-pixels.csv"), folder / FLAWED_FOLDER / place("bad-pixels.csv").name]
-    if bad := _bad_pixels(records, files):
+    if bad := _bad_pixels(found):
         paths["bad_pixels"] = lists[campaign.flawed == "apart"]  # beside the flawed chips, wherever those are
         write_if_changed(paths["bad_pixels"], bad)
     for earlier in set(lists) - set(paths.values()):
@@ -145,7 +153,7 @@ def write_files(ledger: Connection, ground: Ground, campaign: Campaign, found: S
     page = tile_page(
         found.lines,
         title,
-        f"{len(found.lines):,} chips of {ground.source}",
+        f"{len(found.lines):,} chips of {source}",
         found.states,
         paths["map"].name,
         list(found.next_steps),
@@ -225,9 +233,7 @@ def _chips(count: int) -> str:
     return "1 chip" if count == 1 else f"{count:,} chips"
 
 
-def _manifest(
-    tile: Tile, algorithm: str, folder: Path, records: dict[Chip, Record], files: dict[Chip, Saved]
-) -> tuple[bytes, bytes]:
+def _manifest(tile: Tile, algorithm: str, folder: Path, found: Standing) -> tuple[bytes, bytes]:
     """Return the manifest of a tile's files as CSV and as Parquet."""
     import pandas as pd
 
@@ -238,7 +244,7 @@ def _manifest(
             "chip_x": chip.x,
             "chip_y": chip.y,
             "algorithm": algorithm,
-            "state": records[chip].state.value if chip in records else State.UNKNOWN.value,
+            "state": found.records[chip].state.value if chip in found.records else State.UNKNOWN.value,
             "file": _relative(file.file, folder),
             "bytes": file.bytes,
             "sha256": file.sha256,
@@ -248,7 +254,7 @@ def _manifest(
             "last_produced": file.last_produced,
             "update_requested": file.update_requested,
         }
-        for chip, file in sorted(files.items(), key=lambda item: (-item[0].y, item[0].x))
+        for chip, file in sorted(found.files.items(), key=lambda item: (-item[0].y, item[0].x))
         if file.file is not None and file.file.exists()
     ]
     names = "region tile chip_x chip_y algorithm state file bytes sha256 pixels failed_pixels"
@@ -262,7 +268,7 @@ def _manifest(
     return table.encode(), columns.getvalue()
 
 
-def _bad_pixels(records: dict[Chip, Record], files: dict[Chip, Saved]) -> bytes:
+def _bad_pixels(standing: Standing) -> bytes:
     """Return the list of pixels that a person may have to look at; empty when there are none.
 
     Those that failed, those whose result does not match its md5, and those that quarantined chips lack.
@@ -271,12 +277,12 @@ def _bad_pixels(records: dict[Chip, Record], files: dict[Chip, Saved]) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["chip_x", "chip_y", "x", "y", "problem"])
     found = 0
-    for chip, record in sorted(records.items(), key=lambda item: (-item[0].y, item[0].x)):
+    for chip, record in sorted(standing.records.items(), key=lambda item: (-item[0].y, item[0].x)):
         stuck = record.state == State.QUARANTINED
         problems = {
             "failed": record.failed if stuck or record.state == State.FLAWED else (),
             "missing": record.missing if stuck else (),
-            "md5": files[chip].bad if chip in files else (),
+            "md5": standing.files[chip].bad if chip in standing.files else (),
         }
         for problem, positions in problems.items():
             for position in positions:

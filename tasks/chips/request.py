@@ -44,6 +44,7 @@ class Asking:
         guard: why requesting has stopped, or an empty text.
         held_back: chips that would be asked for but for a limit, the pilot or the guard.
         pilot: whether nothing of the algorithm was ever seen, so that one chip goes first.
+        waits: whether any of the campaign's chips waits for the service already.
         at: when that was decided, our clock.
     """
 
@@ -51,6 +52,7 @@ class Asking:
     guard: str
     held_back: int
     pilot: bool
+    waits: bool
     at: datetime
 
 
@@ -106,7 +108,8 @@ def decide(
 
     if quarantined or guard:
         site.ledger.write(note, lease=site.lease)
-    return Asking(chosen, guard, len(asking) - len(chosen), pilot, now)
+    waits = any(chip in records and records[chip].state in WAITS for chip in site.campaign.chips)
+    return Asking(chosen, guard, len(asking) - len(chosen), pilot, waits, now)
 
 
 def cost(site: Site, chips: int) -> str:

@@ -1,7 +1,7 @@
 """What the ledger keeps of chips: where each stood at the last look, and which file it was saved to."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, func, select, update
 
 from tasks.chips.grid import Chip, pack_positions, unpack_positions
-from tasks.chips.states import Look, Record, State
+from tasks.chips.states import Asked, Look, Record, State
 from tasks.ledger.database import upsert
 from tasks.ledger.keys import Ground, among, key, of, on
 from tasks.ledger.requests import asked_for, note_asked
@@ -65,8 +65,8 @@ def recall(ledger: Connection, ground: Ground, chips: Iterable[Chip] | None = No
     """Return what is known of a tile's chips, or of some of them; chips never looked at are left out."""
     asked = select(chips_table).where(on(chips_table, ground), among(chips_table, chips))
     requests = asked_for(ledger, ground, chips)
-    found = {Chip(row.chip_x, row.chip_y): _record(row) for row in ledger.execute(asked)}
-    return {chip: replace(record, asked=requests.get(chip)) for chip, record in found.items()}
+    found = ((Chip(row.chip_x, row.chip_y), row) for row in ledger.execute(asked))
+    return {chip: _record(row, requests.get(chip)) for chip, row in found}
 
 
 def remember(ledger: Connection, ground: Ground, records: Mapping[Chip, Record]) -> None:
@@ -196,7 +196,7 @@ def _values(record: Record) -> dict[str, Any]:
     }
 
 
-def _record(row: Row[Any]) -> Record:
+def _record(row: Row[Any], asked: Asked | None) -> Record:
     state = State(row.state)
     look = Look(
         at=row.looked_at,
@@ -219,6 +219,7 @@ def _record(row: Row[Any]) -> Record:
         farthest_at=row.farthest_at,
         missing=_positions(row.missing),
         failed=_positions(row.failed),
+        asked=asked,
     )
 
 

@@ -91,8 +91,7 @@ class Desk:
     def write(self, window: str = "0:2,0:2", **how: object) -> dict[str, Path]:
         campaign = self.campaign(window, **how)
         found = self.standing(window)
-        with self.ledger.read() as ledger:
-            return write_files(ledger, self.ground, campaign, found)
+        return write_files(self.ground.source, campaign, found)
 
 
 @pytest.fixture
