@@ -7,6 +7,7 @@ that any later process finds the program, and two that start it at once start on
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -29,6 +30,8 @@ _KILLED_WITHIN_S = 10.0
 _CLOCK_STEP_S = 2.0  # a process's creation time is computed from the wall clock, which may be set meanwhile
 _MARK = "OVERLANDER_SUPERVISED_IN"  # in the environment of the program and all that it starts
 _TELLING = re.compile(r"error|exception|caused by|fatal|refused|denied|cannot|unable|in use", re.IGNORECASE)
+
+_PORTS = range(20_000, 32_000)
 
 _children: dict[int, subprocess.Popen[bytes]] = {}  # started by this process: it must reap them
 
@@ -140,13 +143,17 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def free_port(preferred: int | None = None, host: str = "127.0.0.1") -> int:
-    """Return a TCP port that nothing listens on: the preferred one, or any when that is taken."""
-    for port in (preferred, 0):
+    """Return a TCP port that nothing listens on: the preferred one, or any when that is taken.
+
+    Never one that the system gives to outgoing connections, from 32768 on Linux and 49152 on macOS: a program
+    that takes a minute to start would find it taken by then.
+    """
+    for port in (preferred, *random.sample(_PORTS, 100)):
         with contextlib.suppress(OSError), socket.socket() as probe:
             if port is not None:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((host, port))
-                return int(probe.getsockname()[1])
+                return port
     raise ServiceAway(f"No TCP port is free on {host}. Close some programs and try again.")
 
 
