@@ -14,7 +14,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, ValidationError, model_validator
 
 from tasks.errors import BadInput, CredentialsRefused, OverlanderError, ServiceAway
-from tasks.settings import Consistency, as_text, load_settings
+from tasks.settings import CassandraSettings, Consistency, as_text, load_settings
 
 _DOCUMENTATION = "https://docs.prefect.io/v3/concepts/blocks"
 
@@ -161,6 +161,24 @@ def use_blocks(*, results: str | None = None, service: str | None = None, proces
             os.environ.pop(variable, None)
             if value is not None:
                 os.environ[variable] = value
+
+
+def results_settings(block: str | None) -> CassandraSettings:
+    """Return how to reach the results: as a `ResultsCassandra` says where one is named, else as is set.
+
+    Unlike `use_blocks` this leaves the settings of the process as they are: several runs may share it.
+
+    Network: the Prefect API, when a block is named.
+
+    Raises:
+        BadInput: as `use_blocks`, or a setting is wrong.
+        ServiceAway, CredentialsRefused: as `use_blocks`.
+    """
+    settings = load_settings().cassandra
+    if block is None:
+        return settings
+    found = _load(ResultsCassandra, block)
+    return settings.model_copy(update={name: getattr(found, name) for name in ResultsCassandra.model_fields})
 
 
 _Kind = TypeVar("_Kind", bound=ServiceBlock)

@@ -133,6 +133,20 @@ def check_writable(folder: Path) -> None:
         raise unusable(folder, error) from error
 
 
+@contextlib.contextmanager
+def beacon(folder: Path) -> Iterator[Path]:
+    """Yield an empty file in `folder`, by which other machines can tell that they see the same folder.
+
+    It vanishes at the end; one that a killed process left is swept by the next beacon there.
+
+    Raises:
+        OutputUnusable: the folder cannot be written.
+    """
+    sweep_parts(folder)
+    with part_file(folder / "beacon") as part:
+        yield Path(part.file.name)
+
+
 def sweep_parts(folder: Path) -> int:
     """Remove temporary files in `folder` whose writer is gone; return how many.
 

@@ -1,7 +1,7 @@
 """A tile campaign: what a run is about, and the resources it works with."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.chips.chip_file import FailedPixels, Flawed
+from tasks.chips.chip_file import Exported, ExportOrder, FailedPixels, Flawed
 from tasks.chips.grid import Chip, Tile, Window, chip_at, parse_window, region_named, tile_named
 from tasks.chips.layout import DEFAULT_TEMPLATE, Layout, checked_layout
 from tasks.chips.processes import ExportPool
 from tasks.chips.results import ResultsTable
 from tasks.chips.service import Requester
-from tasks.errors import BadInput
+from tasks.errors import BadInput, OverlanderError
 from tasks.ledger.keys import Ground
 from tasks.ledger.leases import Lease, lease
 from tasks.ledger.store import Ledger
@@ -24,6 +24,10 @@ from tasks.settings import Settings, load_settings
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
+
+SaveTogether = Callable[[Sequence[ExportOrder]], Sequence[Exported | OverlanderError]]
+"""Saves some chips by other means than this run's processes, and returns what became of each, in order. It may
+end before the last of them where going on would be in vain."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,10 @@ class Progress:
 
 
 class Site:
-    """A campaign at work: the table it reads, its ledger and lease, its pacer and its exporting processes."""
+    """A campaign at work: the table it reads, its ledger and lease, its pacer and its exporting processes.
+
+    With `save_together` set, that saves chips and not the processes, some chips in one of the pacer's slots.
+    """
 
     def __init__(
         self, campaign: Campaign, settings: Settings, table: ResultsTable, ledger: Ledger, held: Lease
@@ -149,6 +156,7 @@ class Site:
         self.stall_after = timedelta(seconds=settings.stall_after_s)
         self.pacer = Pacer(PacerRule(ceiling=settings.cassandra.queries_in_flight))
         self.exporters = ExportPool(settings.cassandra, settings.export_processes)
+        self.save_together: SaveTogether | None = None
         self._requester: Requester | None = None
         self._connecting = threading.Lock()
         self.progress = Progress(len(campaign.chips))

@@ -1,7 +1,7 @@
 """Export: save each chip that is home, and keep the files that still say what the table says."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tasks.chips.chip_file import Exported, ExportOrder
 from tasks.chips.grid import Chip
 from tasks.chips.results import FIRST_ROW_BYTES
 from tasks.chips.states import Pixel, Record, State, judge
-from tasks.errors import OutputUnusable
+from tasks.errors import OutputUnusable, ServiceTimedOut, ThrottledError
 from tasks.files import sha256_of, sweep_parts
 from tasks.ledger.chips import Saved, forget, mean_row_bytes, note_saved, recall, remember, saved
 
@@ -41,6 +41,10 @@ class ExportTally:
         return ExportTally(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
 
 
+Noted = Callable[[ExportOrder, Exported], ExportTally]
+"""Writes down what became of an order, and counts it."""
+
+
 def export(site: Site, chips: Sequence[Chip]) -> ExportTally:
     """Save those of some chips that are home and not saved yet.
 
@@ -53,7 +57,7 @@ def export(site: Site, chips: Sequence[Chip]) -> ExportTally:
         records = recall(ledger, site.ground, chips)
         earlier = saved(ledger, site.ground, campaign.layout.root, chips)
     tally = ExportTally()
-    orders: list[Chip] = []
+    to_save: list[Chip] = []
     for chip in chips:
         if (record := records.get(chip)) is None or not is_saved(campaign, record):
             continue
@@ -63,20 +67,22 @@ def export(site: Site, chips: Sequence[Chip]) -> ExportTally:
             case "problem":
                 tally += ExportTally(problems=1)
             case "save":
-                orders.append(chip)
-    site.progress.add(kept=tally.kept, to_export=len(orders))
-    if not orders:
+                to_save.append(chip)
+    site.progress.add(kept=tally.kept, to_export=len(to_save))
+    if not to_save:
         return tally
     with site.ledger.read() as ledger:
         row_bytes = mean_row_bytes(ledger, site.ground.source, campaign.algorithm) or FIRST_ROW_BYTES
-    for folder in {campaign.layout.file(campaign.tile, campaign.algorithm, chip).parent for chip in orders}:
+    orders = [_order(campaign, chip, records[chip], row_bytes) for chip in to_save]
+    for folder in {order.file.parent for order in orders}:
         sweep_parts(folder)
 
-    def save(chip: Chip) -> ExportTally:
-        return _save(site, chip, records[chip], earlier.get(chip), row_bytes)
+    def noted(order: ExportOrder, outcome: Exported) -> ExportTally:
+        return _noted(site, records[order.chip], earlier.get(order.chip), order, outcome)
 
     failures: list[Exception] = []
-    for _chip, outcome in site.each(save, orders, site.settings.export_processes):
+    save = _save_each if site.save_together is None else _save_together
+    for outcome in save(site, orders, noted):
         if isinstance(outcome, OutputUnusable):
             raise outcome
         if isinstance(outcome, Exception):
@@ -150,29 +156,55 @@ def _is_untouched(site: Site, chip: Chip, earlier: Saved) -> bool:
     return True
 
 
-def _save(site: Site, chip: Chip, record: Record, earlier: Saved | None, row_bytes: float) -> ExportTally:
-    campaign = site.campaign
-    flawed_file = None if campaign.flawed == "skip" else wanted_file(campaign, chip, State.FLAWED)
-    order = ExportOrder(
+def _order(campaign: Campaign, chip: Chip, record: Record, row_bytes: float) -> ExportOrder:
+    return ExportOrder(
         chip=chip,
         algorithm=campaign.algorithm,
         file=wanted_file(campaign, chip, State.COMPLETE),
-        flawed_file=flawed_file,
+        flawed_file=None if campaign.flawed == "skip" else wanted_file(campaign, chip, State.FLAWED),
         failed_pixels=campaign.failed_pixels,
         update_requested=record.look.update_requested,
         row_bytes=row_bytes,
     )
+
+
+def _save_each(site: Site, orders: Sequence[ExportOrder], noted: Noted) -> Iterator[ExportTally | Exception]:
+    """Save chips by this run's processes, and note each as soon as its file is there."""
+
+    def save(order: ExportOrder) -> ExportTally:
+        with site.pacer.slot():
+            outcome = site.exporters.export(order)
+        return noted(order, outcome)
+
+    for _, outcome in site.each(save, orders, site.settings.export_processes):
+        yield outcome
+
+
+def _save_together(site: Site, orders: Sequence[ExportOrder], noted: Noted) -> Iterator[ExportTally | Exception]:
+    """Have chips saved by the site's other means, in one of the pacer's slots, and note them afterwards."""
+    if site.save_together is None or site.stopping.is_set():
+        return
     with site.pacer.slot():
-        outcome = site.exporters.export(order)
+        outcomes = site.save_together(orders)
+    if any(isinstance(outcome, (ThrottledError, ServiceTimedOut)) for outcome in outcomes):
+        site.pacer.overloaded()
+    for order, outcome in zip(orders, outcomes, strict=False):
+        yield noted(order, outcome) if isinstance(outcome, Exported) else outcome
+
+
+def _noted(
+    site: Site, record: Record, earlier: Saved | None, order: ExportOrder, outcome: Exported
+) -> ExportTally:
+    """Write down what became of a chip, and count it."""
     for seconds in outcome.page_seconds:
         site.pacer.note("page", seconds)
     if outcome.look.update_requested != record.look.update_requested:
         # What is known stays: it tells the next look which rows are of the pass before the new request.
         return ExportTally(changed=1)
     if outcome.file is None and not outcome.bad:
-        site.ledger.write(lambda ledger: forget(ledger, site.ground, chip), lease=site.lease)
+        site.ledger.write(lambda ledger: forget(ledger, site.ground, order.chip), lease=site.lease)
         return ExportTally(changed=1)
-    _note(site, chip, record, outcome)
+    _note(site, order.chip, record, outcome)
     _drop_superseded(earlier, outcome)
     if outcome.file is None:
         return ExportTally(problems=1)

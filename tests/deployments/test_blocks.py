@@ -1,5 +1,6 @@
 """The blocks as Prefect's own test suite for blocks wants them, and which settings they stand for."""
 
+import os
 from typing import Any
 
 import pytest
@@ -7,7 +8,14 @@ from prefect.blocks.core import Block
 from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from pydantic import SecretStr, ValidationError
 
-from deployments.blocks import BLOCK_TYPES, ChangeResultsService, ProcessService, ResultsCassandra, ServiceBlock
+from deployments.blocks import (
+    BLOCK_TYPES,
+    ChangeResultsService,
+    ProcessService,
+    ResultsCassandra,
+    ServiceBlock,
+    results_settings,
+)
 from tasks.settings import CassandraSettings
 
 
@@ -59,6 +67,23 @@ def test_a_half_filled_block_is_refused(kind: type[ServiceBlock], values: dict[s
 
 def test_a_password_is_not_in_what_a_block_shows_of_itself() -> None:
     assert "open-sesame" not in f"{cluster()!r} {cluster()} {cluster().model_dump_json()}"
+
+
+def test_a_cluster_by_name_gives_its_settings_and_leaves_those_of_the_process_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ResultsCassandra, "load", lambda _name: cluster())
+    monkeypatch.setenv("OVERLANDER_CASSANDRA_HOSTS", "another")
+    monkeypatch.setenv("OVERLANDER_CASSANDRA_REQUEST_TIMEOUT_S", "7")
+    before = dict(os.environ)
+
+    named, as_set = results_settings("cluster"), results_settings(None)
+
+    assert (named.hosts, named.keyspace, named.username) == (["one", "two"], "k", "reader")
+    assert named.password == SecretStr("open-sesame")
+    assert named.request_timeout_s == 7
+    assert as_set.hosts == ["another"]
+    assert dict(os.environ) == before
 
 
 def cluster(**changes: Any) -> ResultsCassandra:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import OutputUnusable
-from tasks.files import atomic_file, check_writable, part_file, sha256_of, sweep_parts, write_if_changed
+from tasks.files import atomic_file, beacon, check_writable, part_file, sha256_of, sweep_parts, write_if_changed
 
 
 def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -98,3 +98,14 @@ def test_sha256_is_the_one_that_sha256sum_gives(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of(tmp_path / "abc") == known
+
+
+def test_a_beacon_is_there_for_as_long_as_it_is_held_and_sweeps_that_of_a_killed_process(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    die = f"import os, pathlib, tasks.files as f\nwith f.beacon(pathlib.Path({str(folder)!r})): os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", die], timeout=60, check=False).returncode == 9
+    (left,) = folder.iterdir()
+
+    with beacon(folder) as held:
+        assert list(folder.iterdir()) == [held] != [left]
+    assert list(folder.iterdir()) == []

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -20,15 +20,15 @@ from deployments.sandbox import seed
 from deployments.sandbox.cassandra import Node
 from deployments.sandbox.seed import ALGORITHM
 from tasks.chips.campaign import Campaign, Site
-from tasks.chips.chip_file import Exported, ExportOrder
+from tasks.chips.chip_file import Exported, ExportOrder, export_chip
 from tasks.chips.export import ExportTally, export
 from tasks.chips.grid import REGIONS, Chip, parse_window, tile_named
 from tasks.chips.layout import Layout
 from tasks.chips.processes import ExportPool
-from tasks.chips.results import FIRST_ROW_BYTES
+from tasks.chips.results import FIRST_ROW_BYTES, ResultsTable
 from tasks.chips.states import Record
 from tasks.chips.survey import survey
-from tasks.errors import LeaseHeld, OutputUnusable, ServiceTimedOut, TransientError
+from tasks.errors import LeaseHeld, OutputUnusable, OverlanderError, ServiceTimedOut, TransientError
 from tasks.ledger.chips import Saved, recall, saved
 from tasks.ledger.keys import Ground
 from tasks.ledger.store import Ledger
@@ -416,6 +416,59 @@ def test_a_run_that_is_being_stopped_begins_no_further_chip(runs: Callable[..., 
         place.stopping.set()
         assert export(place, campaign.chips) == ExportTally()
     assert found.files == []
+
+
+# Saved by other means
+
+
+def test_chips_saved_by_other_means_are_noted_as_their_own_and_one_that_fails_keeps_none_back(
+    runs: Callable[..., Runs], table: ResultsTable
+) -> None:
+    found = runs("0,0:3")
+    campaign = found.campaign()
+
+    def save(orders: Sequence[ExportOrder]) -> list[Exported | OverlanderError]:
+        _, *others = orders
+        return [ServiceTimedOut("No answer in time."), *(export_chip(table, order) for order in others)]
+
+    with found.working(campaign) as place:
+        survey(place, campaign.chips)
+        place.save_together = save
+        limit = place.pacer.limit
+        with pytest.raises(ServiceTimedOut):
+            export(place, campaign.chips)
+
+        assert place.pacer.limit < limit, "the next ones are read with more care"
+        assert len(found.files) == 2
+        assert export(place, campaign.chips[1:]) == ExportTally(kept=2)
+
+
+def test_what_a_full_disk_kept_from_being_tried_is_left_for_the_next_run(
+    runs: Callable[..., Runs], table: ResultsTable
+) -> None:
+    found = runs("0,0:3")
+    campaign = found.campaign()
+
+    with found.working(campaign) as place:
+        survey(place, campaign.chips)
+        place.save_together = lambda orders: [export_chip(table, orders[0]), OutputUnusable("The disk is full.")]
+        with pytest.raises(OutputUnusable):
+            export(place, campaign.chips)
+        place.save_together = lambda orders: [export_chip(table, order) for order in orders]
+        tally = export(place, campaign.chips)
+
+    assert (tally.kept, tally.exported) == (1, 2)
+
+
+def test_a_run_that_is_being_stopped_asks_no_other_means_either(runs: Callable[..., Runs]) -> None:
+    found = runs(COMPLETE)
+    asked: list[Sequence[ExportOrder]] = []
+    with found.working(campaign := found.campaign()) as place:
+        survey(place, campaign.chips)
+        place.save_together = lambda orders: asked.append(orders) or []
+        place.stopping.set()
+        assert export(place, campaign.chips) == ExportTally()
+    assert asked == []
 
 
 # The processes
