@@ -134,23 +134,41 @@ def tile_campaign(
         )
         tag_run((work.tile.name, work.tile.region.name, work.algorithm))
         with site(work, words=f"overlander tile {mode} {work.tile.name}") as place:
-            note = place.ledger.write(lambda ledger: use_tile(ledger, place.ground, work.name), place.lease)
-            if note.closed_at is not None and mode != "count":
-                return _closed(place, note)
-            if mode == "run":
-                asked = asked_of(work)
-                place.ledger.write(lambda ledger: note_last_run(ledger, place.ground, asked), place.lease)
-            try:
-                return _run(place, mode, wishes)
-            finally:
-                place.stopping.set()
+            return run_tile(place, mode, wishes)
     except LeaseHeld as held:
         return Completed(name="Skipped", message=str(held))
     except OverlanderError as error:
         return Failed(message=str(error), data=error)  # raised, it would stand in the log with a traceback
 
 
-def _run(place: Site, mode: Mode, wishes: Wishes) -> State[dict[str, Any]]:
+def run_tile(
+    place: Site, mode: Mode, wishes: Wishes, rows_at_once: int = ROWS_EXPORTED_AT_ONCE
+) -> State[dict[str, Any]]:
+    """Do with an open tile what a run is for, and return the run's last state.
+
+    Args:
+        place: the tile's campaign at work.
+        mode: what to do, as `tile_campaign` takes it.
+        wishes: what a person wants beyond the campaign.
+        rows_at_once: how many task runs save chips at the same time.
+
+    Raises:
+        OverlanderError: what could not be done; what was done is kept.
+    """
+    work = place.campaign
+    note = place.ledger.write(lambda ledger: use_tile(ledger, place.ground, work.name), place.lease)
+    if note.closed_at is not None and mode != "count":
+        return _closed(place, note)
+    if mode == "run":
+        asked = asked_of(work)
+        place.ledger.write(lambda ledger: note_last_run(ledger, place.ground, asked), place.lease)
+    try:
+        return _run(place, mode, wishes, rows_at_once)
+    finally:
+        place.stopping.set()
+
+
+def _run(place: Site, mode: Mode, wishes: Wishes, rows_at_once: int) -> State[dict[str, Any]]:
     work, started = place.campaign, time.monotonic()
     before = _standing(place)
     saving = mode in ("run", "export")
@@ -163,7 +181,7 @@ def _run(place: Site, mode: Mode, wishes: Wishes) -> State[dict[str, Any]]:
     brought, failure = Brought(), None
     with (
         _threads(ROWS_SURVEYED_AT_ONCE) as surveying,
-        _threads(ROWS_EXPORTED_AT_ONCE) as exporting,
+        _threads(rows_at_once) as exporting,
         _threads(1) as requesting,
     ):
         try:

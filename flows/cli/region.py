@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tasks.chips.grid import Tile
     from tasks.chips.region import RegionCampaign, RegionStanding
 
-app = typer.Typer(help="Many tiles of a region: run them, say where they stand.", no_args_is_help=True)
+app = typer.Typer(help="Many tiles of a region: run them, save them, say where they stand.", no_args_is_help=True)
 
 Name = Annotated[options.RegionName, typer.Argument(help="Whose ARD grid.")]
 Tiles = Annotated[str | None, typer.Option(help="H05V03,H05V04, or a file that lists tiles.")]
@@ -89,6 +89,76 @@ def run(
         for step in summary["next_steps"]:
             console.say(f"  * {step}")
         console.show_facts("Files", summary["files"])
+    sys.exit(exit_status)
+
+
+@app.command()
+def export(
+    region: Name,
+    tiles: Tiles = None,
+    touching: Touching = None,
+    layer: Layer = None,
+    crs: Crs = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(help="The Dask scheduler, tcp://host:8786; without it, processes of this machine."),
+    ] = None,
+    algorithm: options.Algorithm = None,
+    window: options.Window = "0:50,0:50",
+    out: options.Out = None,
+    template: options.Template = DEFAULT_TEMPLATE,
+    flawed: options.Flawed = options.FlawedChoice.APART,
+    failed_pixels: options.FailedPixels = options.FailedPixelsChoice.KEEP,
+    recount: options.Recount = False,
+    ledger: options.Ledger = None,
+    hosts: options.Hosts = None,
+    keyspace: options.Keyspace = None,
+    json: options.Json = False,
+) -> None:
+    """Look at the chips of some tiles and save what is home, on a Dask cluster; request nothing.
+
+    Files and ledger are as `overlander tile export` leaves them, tile after tile.
+    """
+    from flows.cli.run import leave_promptly, summary_at_the_end, use_prefect_api
+    from tasks.chips.campaign import open_sites, tile_campaign_of
+    from tasks.chips.results import ResultsTable
+    from tasks.ledger.store import Ledger
+    from tasks.parts import need_dask
+    from tasks.settings import load_settings
+
+    settle(algorithm, ledger, out, hosts, keyspace)
+    need_dask()
+    named, settings = _tiles(region, tiles, touching, layer, crs), load_settings()
+    tile_campaign_of(named[0].name, region=region.value, window=window, template=template)
+    with ResultsTable.open(settings.cassandra), Ledger.open(settings.ledger_place):
+        pass  # fails now, before a Prefect server is started for nothing
+    use_prefect_api(console.say)
+    with leave_promptly(open_sites), console.live_progress(f"{region.value} export"):
+        from flows.tiles import tiles_export
+
+        ended = tiles_export(
+            tiles=",".join(tile.name for tile in named),
+            region=region.value,
+            algorithm=algorithm,
+            window=window,
+            out=settings.out.absolute(),
+            path_template=template,
+            flawed=flawed.value,
+            failed_pixels=failed_pixels.value,
+            recount=recount,
+            dask_address=dask,
+            return_state=True,
+        )
+        summary = summary_at_the_end(ended)
+    exit_status = summary.pop("exit_status")
+    if json:
+        console.give(summary)
+    else:
+        for line in summary["tiles"]:
+            console.say(f"{line['tile']}: {line['state']}. {line['message']}")
+        console.say(str(ended.message))
+        for step in summary["next_steps"]:
+            console.say(f"  * {step}")
     sys.exit(exit_status)
 
 

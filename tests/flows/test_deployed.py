@@ -79,6 +79,15 @@ def test_a_run_through_a_worker_gives_the_files_and_the_state_of_one_by_hand(
     assert chips_in(desk.out).items() <= chips_in(deployed.out).items()
 
 
+def test_an_export_on_dask_through_a_worker_gives_the_files_of_one_by_hand(deployed: Desk, desk: Desk) -> None:
+    ended = finished("tiles-export/tiles-export", tiles=TILE, window=CORNER, out=str(desk.out))
+
+    assert ended.state is not None
+    assert ended.state.name == "Waiting", ended.state.message
+    assert chips_in(desk.out)
+    assert chips_in(desk.out).items() <= chips_in(deployed.out).items()
+
+
 def test_a_run_is_found_by_its_tile_region_and_algorithm(
     through_worker: FlowRun, services: dict[str, str]
 ) -> None:
@@ -148,7 +157,9 @@ def test_what_the_file_lists_is_registered_with_schedules_that_wait_for_an_opera
 
 def test_every_deployment_that_can_request_says_how_much_at_most() -> None:
     for one in yaml.safe_load(PREFECT_YAML.read_text())["deployments"]:
-        asks = one["entrypoint"] != "flows.upkeep.verify" and one["parameters"].get("mode", "run") in (
+        asks = one["entrypoint"] not in ("flows.upkeep.verify", "flows.tiles.tiles_export") and one[
+            "parameters"
+        ].get("mode", "run") in (
             "run",
             "request",
         )
