@@ -7,6 +7,7 @@ of its own, or from a block that it loads by name: no secret travels with a task
 
 import ipaddress
 import logging
+import signal
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -193,14 +194,25 @@ def dask_cluster(
     if given is not None and not isinstance(given, ThreadPoolTaskRunner):
         raise BadInput(f"The export on Dask takes a DaskTaskRunner, and was given a {type(given).__name__}.")
     if address is None:
-        here = {"n_workers": settings.export_processes, "threads_per_worker": 1, "dashboard_address": None}
-        runner = DaskTaskRunner(cluster_kwargs=here | {"silence_logs": logging.ERROR})
+        here: dict[str, Any] = {
+            "n_workers": settings.export_processes,
+            "threads_per_worker": 1,
+            "dashboard_address": None,
+        }
+        here |= {"silence_logs": logging.ERROR, "preload": __name__}
+        runner = DaskTaskRunner(cluster_kwargs=here)
     else:
         _refuse_unreachable_api(address)
         runner = DaskTaskRunner(address=address, client_kwargs={"timeout": _CONNECTED_WITHIN_S})
     with runner:
         _connect(runner)
         yield DaskCluster(runner, beacon, results_block)
+
+
+def dask_setup(worker: object) -> None:
+    """Make a worker on this machine deaf to the terminal's Ctrl-C: it ends with the run. Dask calls it by name."""
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _Tables:
