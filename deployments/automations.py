@@ -25,6 +25,13 @@ EVENTS = "overlander.campaign.*"
 SILENT_FOR = timedelta(seconds=540)
 """Three times Prefect's interval between two heartbeats of a run: one or two may be lost or late."""
 
+ALIVE = {
+    "prefect.flow-run.heartbeat",
+    # A worker took it, or it began, and its process died before the first heartbeat.
+    *(f"prefect.flow-run.{name}" for name in ("Pending", "Submitting", "InfrastructurePending", "Running")),
+}
+"""Signs of life of a run that has not ended: after each, another event is expected."""
+
 TOLD_AGAIN_AFTER = timedelta(days=1)
 """An hourly schedule would tell the same every hour."""
 
@@ -42,10 +49,10 @@ def automations(notify: UUID | None = None, silent_for: timedelta = SILENT_FOR) 
     wanted = [
         AutomationCore(
             name="Overlander: mark runs that died",
-            description="A run killed without a word would stay Running for ever; the hourly schedule goes on.",
+            description="A run killed without a word would stay as it is for ever; the hourly schedule goes on.",
             trigger=EventTrigger(
                 posture=Posture.Proactive,
-                after={"prefect.flow-run.heartbeat"},
+                after=ALIVE,
                 # Any event will do: a run's last state may have a name of ours, as Waiting.
                 expect={"prefect.flow-run.*"},
                 match=_ANY_RUN,

@@ -1,21 +1,20 @@
 """What the server does by itself, on a real one: a run killed without a word, a run nobody takes, a notice."""
 
-import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 from uuid import UUID
 
 import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
+from prefect.states import Pending, Running, Scheduled, Submitting
 
 from deployments.automations import EVENTS, FLOWS, automations, notification_block, register_automations
 from flows.news import EVENT_PREFIX, tell
@@ -23,6 +22,7 @@ from flows.tile import tile_campaign
 from flows.upkeep import converge, verify
 from tasks.errors import BadInput
 from tests.flows.desk import Desk
+from tests.webhook import webhook
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900)]  # the first waits for Cassandra, server and worker
 
@@ -56,25 +56,10 @@ def impatient(api: SyncPrefectClient) -> Iterator[None]:
 
 
 @pytest.fixture
-def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
+def operators() -> Iterator[tuple[str, list[dict[str, str]]]]:
     """Return the address of a webhook on loopback, and what it got."""
-    got: list[dict[str, str]] = []
-
-    class Listener(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Listener) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/", got
-        server.shutdown()
-        thread.join()
+    with webhook() as found:
+        yield found
 
 
 def await_that(holds: Callable[[], Any], what: str) -> Any:
@@ -114,6 +99,20 @@ def test_a_run_killed_without_a_word_is_marked_crashed(api: SyncPrefectClient, i
     assert "No sign of life for 10 s" in await_that(crashed, "the mark")
 
 
+@pytest.mark.parametrize("last_seen", [Pending(), Submitting(), Running()], ids=lambda state: state.name)
+def test_a_run_killed_before_its_first_sign_of_life_is_marked_crashed(
+    last_seen: State[Any], api: SyncPrefectClient, impatient: None
+) -> None:
+    run = api.create_flow_run(verify, state=Scheduled())
+    api.set_flow_run_state(run.id, last_seen, force=True)
+
+    def crashed() -> str | None:
+        state = api.read_flow_run(run.id).state
+        return state.message if state is not None and state.is_crashed() else None
+
+    assert "No sign of life for 10 s" in await_that(crashed, "the mark")
+
+
 def test_a_run_that_no_worker_takes_says_what_it_waits_for_and_runs_when_one_comes(
     api: SyncPrefectClient,
 ) -> None:
@@ -136,9 +135,9 @@ def test_a_run_that_no_worker_takes_says_what_it_waits_for_and_runs_when_one_com
 
 
 def test_a_person_is_notified_of_each_kind_of_news_once(
-    api: SyncPrefectClient, webhook: tuple[str, list[dict[str, str]]]
+    api: SyncPrefectClient, operators: tuple[str, list[dict[str, str]]]
 ) -> None:
-    url, got = webhook
+    url, got = operators
     # Unique to this run of the tests, since a campaign that says the same again is told of once a day.
     key = f"tile-h05v03-{os.getpid()}"
     CustomWebhookNotificationBlock(
