@@ -28,7 +28,13 @@ def service_named(change_results: str) -> Iterator[Callable[[str], Service]]:
 
 
 @pytest.fixture
-def at_desk(tmp_path: Path, cassandra_node: cassandra.Node, prefect_api: str) -> AtDesk:  # noqa: F811
+def at_desk(desk_for: AtDesk, prefect_api: str) -> AtDesk:  # noqa: F811
+    """Return a desk of a person in a hurry, whose runs use the session's Prefect server."""
+    return desk_for
+
+
+@pytest.fixture
+def desk_for(tmp_path: Path, cassandra_node: cassandra.Node) -> AtDesk:
     """Return a desk with an empty folder, by the service and the folder's name; its person is in a hurry."""
 
     def desk(service: Service, name: str) -> Desk:

@@ -12,7 +12,7 @@ from flows import children
 from flows.region import region_campaign
 from tests.flows.desk import Desk
 
-PATIENCE_S = 200.0
+PATIENCE_S = 600.0
 CAMPAIGN = "a region for a worker"
 """Of H05V03 one chip is there; of H05V04 none is, and no service is set that could be asked."""
 
@@ -57,7 +57,7 @@ def passes(api: SyncPrefectClient) -> dict[str, str]:
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(600)  # a server, Cassandra, a worker and three processes of its own, one after the other
+@pytest.mark.timeout(2400)  # a server, Cassandra, a worker and three processes of its own, one after the other
 def test_a_region_interrupted_in_the_middle_goes_on_and_begins_no_tile_twice(
     deployed: Desk, api: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
