@@ -158,6 +158,7 @@ class DaskCluster:
             elif time.monotonic() - seen > WORKERS_WITHIN_S:
                 self._given_up = _no_workers()
                 future.wrapped_future.cancel()
+                raise self._given_up
         return _result(future)
 
 

@@ -37,6 +37,11 @@ class ExportTally:
     bytes: int = 0
     seconds: float = 0.0
 
+    @property
+    def has_news(self) -> bool:
+        """Whether anything is not as it was before."""
+        return bool(self.exported or self.problems or self.changed)
+
     def __add__(self, other: "ExportTally") -> "ExportTally":
         return ExportTally(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
 
