@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tasks.chips.grid import Tile
     from tasks.chips.region import RegionCampaign, RegionStanding
 
-app = typer.Typer(help="Many tiles of a region: run them, save them, say where they stand.", no_args_is_help=True)
+app = typer.Typer(help="Many tiles: run them, save them, say where they stand.", no_args_is_help=True)
 
 Name = Annotated[options.RegionName, typer.Argument(help="Whose ARD grid.")]
 Tiles = Annotated[str | None, typer.Option(help="H05V03,H05V04, or a file that lists tiles.")]
@@ -24,7 +24,7 @@ Layer = Annotated[str | None, typer.Option(help="Which layer of that file, where
 Crs = Annotated[str | None, typer.Option(help="Of that file, where it names none: EPSG:5070.")]
 
 
-@app.command()
+@app.command(short_help="Start runs of tiles that are not finished.")
 def run(
     region: Name,
     tiles: Tiles = None,
@@ -92,7 +92,7 @@ def run(
     sys.exit(exit_status)
 
 
-@app.command()
+@app.command(short_help="Save the chips of tiles that are home, on Dask.")
 def export(
     region: Name,
     tiles: Tiles = None,
@@ -162,7 +162,7 @@ def export(
     sys.exit(exit_status)
 
 
-@app.command()
+@app.command(short_help="Say where a region's tiles stand, by the ledger.")
 def status(
     region: Name,
     tiles: Tiles = None,

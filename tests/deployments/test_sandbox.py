@@ -176,6 +176,7 @@ def test_without_the_network_it_says_that_the_jars_are_needed_once(tmp_path: Pat
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.campaign
 def test_the_data_survive_a_restart_under_the_same_cluster_name(
     seeded_node: Node, cassandra_folder: Path, cassandra_jars: Path
 ) -> None:

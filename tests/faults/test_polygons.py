@@ -39,6 +39,7 @@ def service(folder: Path, outputs_host: str) -> Iterator[pywps.Wps]:
         pywps.down(folder)
 
 
+@pytest.mark.campaign
 def test_twenty_polygons_and_one_kill(wps_sandbox_anew: pywps.Wps, tmp_path: Path, prefect_api: str) -> None:  # noqa: F811
     httpx.put(f"{wps_sandbox_anew.sandbox_url}/plan", json={"duration_s": [0, 1]}, trust_env=False)
 

@@ -70,7 +70,7 @@ def test_help_and_grid_import_nothing_that_is_slow(desk: Desk) -> None:
         assert slow & set(err.split()) == set()
 
 
-@pytest.mark.parametrize("group", [[], ["server"], ["sandbox"], ["grid"], ["tile"]])
+@pytest.mark.parametrize("group", [[], ["server"], ["sandbox"], ["grid"], ["tile"], ["polygons"], ["region"]])
 def test_the_help_says_what_each_command_does_in_a_whole_sentence(tmp_path: Path, group: list[str]) -> None:
     told = Desk(tmp_path).run(*group, "--help").out
 

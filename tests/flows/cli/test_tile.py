@@ -193,6 +193,7 @@ def test_sandbox_status_tells_other_programs_where_it_is(desk: Desk, seeded_node
 # Interruptions
 
 
+@pytest.mark.campaign
 def test_a_run_that_is_killed_leaves_nothing_behind_and_the_next_one_completes_it(
     desk: Desk, finished: Ran, shared_desk: Desk
 ) -> None:
@@ -212,6 +213,7 @@ def test_a_run_that_is_killed_leaves_nothing_behind_and_the_next_one_completes_i
     assert bytes_of(desk) == bytes_of(shared_desk)
 
 
+@pytest.mark.campaign
 def test_ctrl_c_keeps_what_is_done_and_the_next_run_completes_it(
     desk: Desk, finished: Ran, shared_desk: Desk
 ) -> None:
@@ -234,6 +236,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_run_completes_it(
     assert bytes_of(desk) == whole
 
 
+@pytest.mark.campaign
 def test_a_stuck_run_is_named_to_the_next_one_and_leaves_at_ctrl_c(desk: Desk, prefect_api: str) -> None:
     stuck = desk.start("tile", "run", TILE, *CORNER, "--json", script=STUCK)
     assert stuck.stdout is not None

@@ -477,6 +477,7 @@ def test_a_released_chip_is_asked_for_again_by_the_next_run(working: Working, se
 # Clocks, and other people
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(("hours", "queue_s"), [(-6, 12), (10, 1)], ids=["UTC-6, long", "UTC+10, short"])
 def test_a_queue_ten_times_as_long_as_the_patience_gets_one_request_a_chip(
     hours: int, queue_s: float, working: Working, service: Service, monkeypatch: pytest.MonkeyPatch

@@ -31,6 +31,7 @@ def accepted(wps: ScriptedWps) -> Counter[str]:
     return Counter(one["geometry"] for one in wps.received() if one["job"] is not None)
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(("status_host", "kills"), KILLS)
 def test_a_run_killed_again_and_again_executes_nothing_twice_and_comes_home(
     status_host: str | None, kills: int, tmp_path: Path
