@@ -15,7 +15,9 @@ _MOST_PROBLEMS = 20
 app = typer.Typer(help="A process executed for each polygon of a file.", no_args_is_help=True)
 
 
-@app.command(context_settings=options.NEGATIVE_COORDINATES)
+@app.command(
+    short_help="Send each polygon and follow every job to its end.", context_settings=options.NEGATIVE_COORDINATES
+)
 def run(
     source: given.Source,
     process: given.ProcessName = "wit",
@@ -114,7 +116,9 @@ def run(
     sys.exit(exit_status)
 
 
-@app.command(context_settings=options.NEGATIVE_COORDINATES)
+@app.command(
+    short_help="Read the polygons and say what a run would send.", context_settings=options.NEGATIVE_COORDINATES
+)
 def plan(
     source: given.Source,
     process: given.ProcessName = "wit",
@@ -197,7 +201,7 @@ def plan(
         console.say(f"  * {console.counted(number, 'polygon')} cannot be sent: {reason}")
 
 
-@app.command()
+@app.command(short_help="Say where a campaign stands by the ledger alone.")
 def status(
     source: given.Source,
     campaign: given.CampaignName = None,
@@ -226,7 +230,7 @@ def status(
     sys.exit(found.exit_status)
 
 
-@app.command()
+@app.command(short_help="Print rows of the campaign's table, as CSV.")
 def results(
     source: given.Source,
     where: Annotated[str | None, typer.Option(help="Which rows, as: own = 'done' and attempts > 1.")] = None,
