@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, func, inspect, select, text
+from sqlalchemy import Column, Connection, Engine, Row, Table, func, inspect, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateColumn
 
@@ -124,16 +124,30 @@ def upsert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any
     connection.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=named), rows)
 
 
-def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_new(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    giving: Sequence[Column[Any]] = (),
+) -> Sequence[Row[Any]]:
     """Insert rows, and leave alone those that a unique constraint says are there already.
 
     Args:
         connection: of `Ledger.write`.
         table: one of the ledger's.
         rows: column name to value, all with the same columns; none is fine.
+        giving: columns of the table to return of each row that was inserted.
+
+    Returns:
+        Those columns, in no order; nothing of rows that were there already.
     """
-    if rows:
-        connection.execute(_INSERTS[connection.dialect.name](table).on_conflict_do_nothing(), rows)
+    if not rows:
+        return ()
+    statement = _INSERTS[connection.dialect.name](table).on_conflict_do_nothing()
+    if not giving:
+        connection.execute(statement, rows)
+        return ()
+    return connection.execute(statement.returning(*giving), rows).all()
 
 
 def take_turns(connection: Connection, what: str) -> None:

@@ -8,7 +8,7 @@ and by the fingerprint of its geometry as it is in the source.
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -275,8 +275,10 @@ class Loader:
         if fresh or changed:
             known = self._known(ledger, [key for key, _ in kept])
         new = sum(key not in current for key, _ in lot)
+        held = {row.key: row for row in known if row.current}
+        begun = {key for key, _ in kept} - {key for key, _ in fresh}
         return Loaded(
-            units=self._units(ledger, {row.key: row for row in known if row.current}, [key for key, _ in kept]),
+            units=self._units(ledger, [held[key] for key, _ in kept], begun),
             new=new,
             same=len(lot) - new - len(changed),
             changed=tuple(found.id for _, found in changed),
@@ -311,24 +313,34 @@ class Loader:
         where = {"campaign": self._campaign, "key": key, "fingerprint": found.fingerprint, "current": True}
         return where | {"ordinal": found.number, "id": found.id} | _as_sent(found)
 
-    def _units(self, ledger: Connection, found: Mapping[str, Row[Any]], keys: Sequence[str]) -> tuple[int, ...]:
-        """Return the units of some features, and make those that are missing."""
-        wanted = [(found[key].feature, one.number) for key in keys for one in self._series]
-        query = select(units.c.feature, units.c.series, units.c.unit).where(
-            units.c.series.in_([one.number for one in self._series]),
-            units.c.feature.in_([found[key].feature for key in keys]),
-        )
-        there = {(row.feature, row.series): row.unit for row in ledger.execute(query)}
+    def _units(self, ledger: Connection, found: Sequence[Row[Any]], begun: Collection[str]) -> tuple[int, ...]:
+        """Return the units of some features, and make those that are missing.
+
+        Args:
+            ledger: of `Ledger.write`.
+            found: the features' rows.
+            begun: keys of those that may have units already.
+        """
+        wanted = [(row.feature, one.number) for row in found for one in self._series]
+        there = self._units_of(ledger, [row.feature for row in found if row.key in begun])
         missing = [
-            _unit(found[key], one.number)
-            for key in keys
+            _unit(row, one.number)
+            for row in found
             for one in self._series
-            if (found[key].feature, one.number) not in there
+            if (row.feature, one.number) not in there
         ]
-        if missing:
-            insert_new(ledger, units, missing)
-            there = {(row.feature, row.series): row.unit for row in ledger.execute(query)}
+        made = insert_new(ledger, units, missing, giving=(units.c.feature, units.c.series, units.c.unit))
+        there |= {(row.feature, row.series): row.unit for row in made}
+        there |= self._units_of(ledger, {feature for feature, number in wanted if (feature, number) not in there})
         return tuple(there[pair] for pair in wanted)
+
+    def _units_of(self, ledger: Connection, of_features: Collection[int]) -> dict[tuple[int, int], int]:
+        if not of_features:
+            return {}
+        query = select(units.c.feature, units.c.series, units.c.unit).where(
+            units.c.series.in_([one.number for one in self._series]), units.c.feature.in_(of_features)
+        )
+        return {(row.feature, row.series): row.unit for row in ledger.execute(query)}
 
 
 def _bring_up_to_date(ledger: Connection, old: Row[Any], found: SourceFeature) -> None:
