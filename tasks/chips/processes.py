@@ -73,11 +73,14 @@ class ExportPool:
 
 
 class _BareProcess(SpawnProcess):
-    """A spawned process that does not import its parent's main module (which may import Prefect)."""
+    """A spawned process that does not import its parent's main module (which may import Prefect).
+
+    It is deaf to the terminal's Ctrl-C from its first moment.
+    """
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Popen:  # noqa: N802
-        with _no_main_module():
+        with _no_main_module(), _no_interrupts():
             return SpawnProcess._Popen(process_obj)
 
 
@@ -96,9 +99,18 @@ def _no_main_module() -> Iterator[None]:
             sys.modules["__main__"] = main
 
 
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Block SIGINT in this thread: a process inherits that from the one that starts it, and keeps it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin(settings: CassandraSettings) -> None:
-    """Prepare a child: deaf to the terminal's Ctrl-C, and gone when its parent is."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Prepare a child: it is gone when its parent is."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _Child.settings = settings
 

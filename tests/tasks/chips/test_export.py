@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from tasks.chips.chip_file import Exported, ExportOrder, export_chip
 from tasks.chips.export import ExportTally, export
 from tasks.chips.grid import REGIONS, Chip, parse_window, tile_named
 from tasks.chips.layout import Layout
-from tasks.chips.processes import ExportPool
+from tasks.chips.processes import ExportPool, _BareContext
 from tasks.chips.results import FIRST_ROW_BYTES, ResultsTable
 from tasks.chips.states import Record
 from tasks.chips.survey import survey
@@ -506,7 +507,7 @@ def test_a_process_that_is_killed_is_told_and_replaced(
 PARENT = """
 import os, pathlib, sys, threading
 import only_the_parents
-from tasks.chips.processes import ExportPool
+from tasks.chips.processes import ExportPool, _BareContext
 from tasks.settings import load_settings
 from test_export import an_order
 
@@ -553,6 +554,15 @@ def test_a_process_that_saves_chips_imports_no_prefect_and_ends_when_its_parent_
     gone, left = psutil.wait_procs([child], timeout=LIMIT_S)
     assert gone == [child]
     assert left == []
+
+
+def test_a_process_that_saves_chips_is_deaf_to_ctrl_c_from_its_first_moment() -> None:
+    process = _BareContext().Process(target=time.sleep, args=(0,))
+    process.start()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    process.join(LIMIT_S)
+    assert process.exitcode == 0
 
 
 @pytest.mark.benchmark
