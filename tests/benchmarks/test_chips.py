@@ -17,6 +17,7 @@ import pytest
 
 from deployments.sandbox import cassandra, seed
 from tasks.chips.grid import REGIONS, Chip, parse_window, tile_named
+from tests.flows.desk import variables_of
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1200)]
 
@@ -55,11 +56,7 @@ def _as_in_2017(result: str) -> str:
 def run(program: str, what: str, job: dict[str, Any], node: cassandra.Node, ledger: Path) -> dict[str, Any]:
     environment = os.environ | {
         "PYTHONPATH": str(HERE.parent.parent),
-        "OVERLANDER_CASSANDRA_HOSTS": ",".join(node.hosts),
-        "OVERLANDER_CASSANDRA_PORT": str(node.port),
-        "OVERLANDER_CASSANDRA_USERNAME": node.username,
-        "OVERLANDER_CASSANDRA_PASSWORD": node.password,
-        "OVERLANDER_CASSANDRA_KEYSPACE": node.keyspace,
+        **variables_of(node),
         "OVERLANDER_LEDGER": str(ledger),
         "OVERLANDER_EXPORT_PROCESSES": "2",
     }

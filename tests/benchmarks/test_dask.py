@@ -11,7 +11,7 @@ import pytest
 from deployments import server
 from deployments.sandbox import cassandra, seed
 from tasks.chips.grid import REGIONS, parse_window, tile_named
-from tests.flows.desk import Desk, contents
+from tests.flows.desk import Desk, contents, variables_of
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(1800)]
 
@@ -35,11 +35,7 @@ def test_dask_on_one_machine_writes_the_same_files_and_its_cluster_costs_seconds
     chips: int, cassandra_node: cassandra.Node, prefect_server: server.Server, tmp_path: Path
 ) -> None:
     services = {
-        "OVERLANDER_CASSANDRA_HOSTS": ",".join(cassandra_node.hosts),
-        "OVERLANDER_CASSANDRA_PORT": str(cassandra_node.port),
-        "OVERLANDER_CASSANDRA_USERNAME": cassandra_node.username,
-        "OVERLANDER_CASSANDRA_PASSWORD": cassandra_node.password,
-        "OVERLANDER_CASSANDRA_KEYSPACE": cassandra_node.keyspace,
+        **variables_of(cassandra_node),
         "OVERLANDER_ALGORITHM": ALGORITHM,
         "OVERLANDER_EXPORT_PROCESSES": str(PROCESSES),
         "PREFECT_API_URL": prefect_server.api_url,

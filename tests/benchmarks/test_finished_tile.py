@@ -22,7 +22,7 @@ from tasks.chips.states import Asked, Look, Record, State
 from tasks.ledger.chips import Saved, note_saved, remember, use_tile
 from tasks.ledger.requests import note_request
 from tests.flows.conftest import prefect_api  # noqa: F401 - a fixture
-from tests.flows.desk import Desk
+from tests.flows.desk import Desk, variables_of
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(600)]
 
@@ -36,11 +36,7 @@ def desk(tmp_path: Path, cassandra_node: cassandra.Node, change_results: str) ->
     return Desk(
         tmp_path,
         {
-            "OVERLANDER_CASSANDRA_HOSTS": ",".join(cassandra_node.hosts),
-            "OVERLANDER_CASSANDRA_PORT": str(cassandra_node.port),
-            "OVERLANDER_CASSANDRA_USERNAME": cassandra_node.username,
-            "OVERLANDER_CASSANDRA_PASSWORD": cassandra_node.password,
-            "OVERLANDER_CASSANDRA_KEYSPACE": cassandra_node.keyspace,
+            **variables_of(cassandra_node),
             "OVERLANDER_ALGORITHM": ALGORITHM,
             "OVERLANDER_SERVICE_URL": change_results,
         },

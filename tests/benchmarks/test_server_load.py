@@ -19,7 +19,7 @@ from deployments.sandbox import cassandra, seed
 from flows.tile import tile_campaign
 from tasks.chips.campaign import tile_campaign_of
 from tests.flows.conftest import prefect_api  # noqa: F401 - a fixture
-from tests.flows.desk import Desk
+from tests.flows.desk import Desk, variables_of
 from tests.service_desk import Service, begin_anew
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(3600)]
@@ -34,11 +34,7 @@ def desk(tmp_path: Path, cassandra_node: cassandra.Node, change_results: str) ->
     return Desk(
         tmp_path,
         {
-            "OVERLANDER_CASSANDRA_HOSTS": ",".join(cassandra_node.hosts),
-            "OVERLANDER_CASSANDRA_PORT": str(cassandra_node.port),
-            "OVERLANDER_CASSANDRA_USERNAME": cassandra_node.username,
-            "OVERLANDER_CASSANDRA_PASSWORD": cassandra_node.password,
-            "OVERLANDER_CASSANDRA_KEYSPACE": cassandra_node.keyspace,
+            **variables_of(cassandra_node),
             "OVERLANDER_ALGORITHM": ALGORITHM,
             "OVERLANDER_SERVICE_URL": change_results,
             "OVERLANDER_SERVICE_INTERVAL_S": "0",

@@ -7,7 +7,7 @@ import pytest
 
 from deployments.sandbox import cassandra
 from tests.flows.conftest import prefect_api  # noqa: F401 - a fixture
-from tests.flows.desk import Desk
+from tests.flows.desk import Desk, variables_of
 from tests.service_desk import QUICK, Service
 
 AtDesk = Callable[[Service, str], Desk]
@@ -40,17 +40,13 @@ def desk_for(tmp_path: Path, cassandra_node: cassandra.Node) -> AtDesk:
     def desk(service: Service, name: str) -> Desk:
         (tmp_path / name).mkdir()
         variables = {
-            "CASSANDRA_HOSTS": ",".join(cassandra_node.hosts),
-            "CASSANDRA_PORT": str(cassandra_node.port),
-            "CASSANDRA_USERNAME": cassandra_node.username,
-            "CASSANDRA_PASSWORD": cassandra_node.password,
-            "CASSANDRA_KEYSPACE": cassandra_node.keyspace,
             "ALGORITHM": service.algorithm,
             "SERVICE_URL": service.url,
             "EXPORT_PROCESSES": "1",
             **QUICK,
             "STALL_AFTER_S": "5",
         }
-        return Desk(tmp_path / name, {f"OVERLANDER_{name}": value for name, value in variables.items()})
+        given = {f"OVERLANDER_{name}": value for name, value in variables.items()}
+        return Desk(tmp_path / name, variables_of(cassandra_node) | given)
 
     return desk

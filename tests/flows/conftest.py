@@ -8,7 +8,7 @@ import pytest
 from deployments import server, worker
 from deployments.sandbox import cassandra, seed
 from deployments.sandbox.wps_answers import ScriptedWps
-from tests.flows.desk import Desk
+from tests.flows.desk import Desk, variables_of
 from tests.flows.polygons_at_desk import desk_at
 
 PASSWORD = "open-sesame-77"
@@ -22,11 +22,9 @@ def services(seeded_node: cassandra.Node) -> dict[str, str]:
         connected.execute(f"CREATE ROLE IF NOT EXISTS reader WITH PASSWORD = '{PASSWORD}' AND LOGIN = true")
         connected.execute(f"GRANT SELECT ON KEYSPACE {seeded_node.keyspace} TO reader")
     return {
-        "OVERLANDER_CASSANDRA_HOSTS": ",".join(seeded_node.hosts),
-        "OVERLANDER_CASSANDRA_PORT": str(seeded_node.port),
+        **variables_of(seeded_node),
         "OVERLANDER_CASSANDRA_USERNAME": "reader",
         "OVERLANDER_CASSANDRA_PASSWORD": PASSWORD,
-        "OVERLANDER_CASSANDRA_KEYSPACE": seeded_node.keyspace,
         "OVERLANDER_ALGORITHM": seed.ALGORITHM,
         "OVERLANDER_EXPORT_PROCESSES": "1",  # each costs a second to start
     }
@@ -49,6 +47,23 @@ def prefect_api(prefect_server: server.Server, tmp_path_factory: pytest.TempPath
             # What is still to be sent when the server is gone would hold the process for minutes.
             EventsWorker.drain_all(timeout=30)
             APILogWorker.drain_all(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def results_block(services: dict[str, str], prefect_api: str) -> str:
+    """Return the name of a block that holds the session's Cassandra, for a user who may only read."""
+    from pydantic import SecretStr
+
+    from deployments.blocks import ResultsCassandra
+
+    ResultsCassandra(
+        hosts=services["OVERLANDER_CASSANDRA_HOSTS"].split(","),
+        port=int(services["OVERLANDER_CASSANDRA_PORT"]),
+        username=services["OVERLANDER_CASSANDRA_USERNAME"],
+        password=SecretStr(PASSWORD),
+        keyspace=services["OVERLANDER_CASSANDRA_KEYSPACE"],
+    ).save("cluster", overwrite=True)
+    return "cluster"
 
 
 @pytest.fixture(scope="session")

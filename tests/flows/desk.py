@@ -10,7 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
+from deployments.sandbox import cassandra
+
 _ROOT = Path(__file__).parent.parent.parent
+
+
+def variables_of(node: cassandra.Node) -> dict[str, str]:
+    """Return the variables that name a Cassandra, for the user who may do anything."""
+    return {
+        "OVERLANDER_CASSANDRA_HOSTS": ",".join(node.hosts),
+        "OVERLANDER_CASSANDRA_PORT": str(node.port),
+        "OVERLANDER_CASSANDRA_USERNAME": node.username,
+        "OVERLANDER_CASSANDRA_PASSWORD": node.password,
+        "OVERLANDER_CASSANDRA_KEYSPACE": node.keyspace,
+    }
 
 
 @dataclass(frozen=True)

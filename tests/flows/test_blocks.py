@@ -14,7 +14,6 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import State
-from pydantic import SecretStr
 
 from deployments.blocks import ChangeResultsService, ResultsCassandra
 from flows.tile import tile_campaign
@@ -31,19 +30,6 @@ def api(prefect_api: str) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def cluster(services: dict[str, str], api: SyncPrefectClient) -> str:
-    """Return the name of a block that holds the session's Cassandra."""
-    ResultsCassandra(
-        hosts=services["OVERLANDER_CASSANDRA_HOSTS"].split(","),
-        port=int(services["OVERLANDER_CASSANDRA_PORT"]),
-        username=services["OVERLANDER_CASSANDRA_USERNAME"],
-        password=SecretStr(PASSWORD),
-        keyspace=services["OVERLANDER_CASSANDRA_KEYSPACE"],
-    ).save("cluster", overwrite=True)
-    return "cluster"
-
-
 @pytest.fixture
 def blank_desk(desk: Desk) -> Iterator[Desk]:
     """Return a desk at work whose settings name no service."""
@@ -58,16 +44,16 @@ def count(**parameters: Any) -> State[Any]:
 
 
 def test_a_run_reads_from_the_block_that_it_names_and_tells_its_password_nowhere(
-    cluster: str, blank_desk: Desk, api: SyncPrefectClient
+    results_block: str, blank_desk: Desk, api: SyncPrefectClient
 ) -> None:
-    ended = count(results_block=cluster)
+    ended = count(results_block=results_block)
 
     assert ended.is_completed(), ended.message
     assert ended.result()["states"]["complete"] == 2
     run_id = ended.state_details.flow_run_id
     assert run_id is not None
     run = api.read_flow_run(run_id)
-    assert run.parameters["results_block"] == cluster
+    assert run.parameters["results_block"] == results_block
     logs = api.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])))
     until = time.monotonic() + SEEN_WITHIN_S
     while not any("Finished" in log.message for log in logs) and time.monotonic() < until:
@@ -112,26 +98,28 @@ def test_a_half_filled_block_is_told_by_its_fields(blank_desk: Desk, api: SyncPr
     assert "someone" not in str(ended.message)
 
 
-def test_the_command_uses_the_block_that_its_settings_name(cluster: str, blank_desk: Desk) -> None:
-    ran = blank_desk.run("tile", "count", "H05V03", "--window", CORNER, OVERLANDER_RESULTS_BLOCK=cluster)
+def test_the_command_uses_the_block_that_its_settings_name(results_block: str, blank_desk: Desk) -> None:
+    ran = blank_desk.run("tile", "count", "H05V03", "--window", CORNER, OVERLANDER_RESULTS_BLOCK=results_block)
 
     assert ran.status == 0, ran.err
     assert "complete" in ran.err
     assert PASSWORD not in ran.err + ran.out
 
 
-def test_a_flag_beside_a_block_for_the_same_service_is_refused(cluster: str, blank_desk: Desk) -> None:
-    ran = blank_desk.run("tile", "count", "H05V03", "--hosts", "db1.example.org", OVERLANDER_RESULTS_BLOCK=cluster)
+def test_a_flag_beside_a_block_for_the_same_service_is_refused(results_block: str, blank_desk: Desk) -> None:
+    ran = blank_desk.run(
+        "tile", "count", "H05V03", "--hosts", "db1.example.org", OVERLANDER_RESULTS_BLOCK=results_block
+    )
 
     assert ran.status == 2
     assert "Leave out the flag" in ran.err
 
 
-def test_a_service_block_gives_a_run_the_service_to_ask(blank_desk: Desk, cluster: str) -> None:
+def test_a_service_block_gives_a_run_the_service_to_ask(blank_desk: Desk, results_block: str) -> None:
     ChangeResultsService(url="http://127.0.0.1:9/v1/changes").save("nobody", overwrite=True)
 
     ended = tile_campaign(
-        tile="H05V03", window="0:4,0:4", results_block=cluster, service_block="nobody", return_state=True
+        tile="H05V03", window="0:4,0:4", results_block=results_block, service_block="nobody", return_state=True
     )
 
     assert ended.is_failed()

@@ -14,9 +14,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
-from pydantic import SecretStr
 
-from deployments.blocks import ResultsCassandra
 from deployments.sandbox import cassandra, seed
 from flows import dask_cluster as cluster_module
 from flows.tile import tile_campaign
@@ -57,19 +55,6 @@ def workers(chips: None) -> Iterator[Any]:
     """Return a Dask cluster of two processes that are not told where Cassandra is."""
     with cluster_of(2) as cluster:
         yield cluster
-
-
-@pytest.fixture(scope="module")
-def block(services: dict[str, str], prefect_api: str) -> str:
-    """Return the name of a block that holds the session's Cassandra."""
-    ResultsCassandra(
-        hosts=services["OVERLANDER_CASSANDRA_HOSTS"].split(","),
-        port=int(services["OVERLANDER_CASSANDRA_PORT"]),
-        username=services["OVERLANDER_CASSANDRA_USERNAME"],
-        password=SecretStr(PASSWORD),
-        keyspace=services["OVERLANDER_CASSANDRA_KEYSPACE"],
-    ).save("dask-cluster", overwrite=True)
-    return "dask-cluster"
 
 
 @pytest.fixture
@@ -164,10 +149,10 @@ def test_tiles_are_saved_as_their_own_exports_save_them_and_a_second_run_keeps_a
 
 
 def test_a_cluster_given_from_outside_reads_with_a_block_and_its_password_is_told_nowhere(
-    at_desk: Desk, workers: Any, block: str, api: SyncPrefectClient
+    at_desk: Desk, workers: Any, results_block: str, api: SyncPrefectClient
 ) -> None:
     given = on_dask(address=workers.scheduler_address)
-    state = given(**asked_at(at_desk), chips_per_task=2, results_block=block, return_state=True)
+    state = given(**asked_at(at_desk), chips_per_task=2, results_block=results_block, return_state=True)
 
     assert state.name == "Completed", state.message
     assert len(chips_in(at_desk)) == 6
@@ -203,10 +188,10 @@ def test_a_worker_that_does_not_know_where_cassandra_is_says_so(at_desk: Desk, w
 
 
 def test_a_tile_that_another_run_is_at_work_on_is_skipped_and_told(
-    at_desk: Desk, workers: Any, block: str
+    at_desk: Desk, workers: Any, results_block: str
 ) -> None:
     with site(tile_campaign_of(TILES[0]), words="the other run"):
-        state = export(at_desk, dask_address=workers.scheduler_address, results_block=block)
+        state = export(at_desk, dask_address=workers.scheduler_address, results_block=results_block)
 
     skipped, other = state.result()["tiles"]
     assert (state.name, state.result()["exit_status"]) == ("Waiting", 3)
@@ -215,13 +200,13 @@ def test_a_tile_that_another_run_is_at_work_on_is_skipped_and_told(
 
 
 def test_a_chip_that_cannot_be_written_is_told_and_the_others_are_saved(
-    at_desk: Desk, workers: Any, block: str
+    at_desk: Desk, workers: Any, results_block: str
 ) -> None:
     in_the_way = at_desk.out / "test_dask" / TILES[0] / "flawed"
     in_the_way.parent.mkdir(parents=True)
     in_the_way.write_text("no folder")
 
-    state = export(at_desk, dask_address=workers.scheduler_address, results_block=block)
+    state = export(at_desk, dask_address=workers.scheduler_address, results_block=results_block)
 
     assert state.is_failed()
     assert "Something else stands at that place" in str(state.message)
