@@ -3,10 +3,13 @@
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.runtime import deployment
+from prefect.states import Completed
 
 from tasks.errors import BadInput, OverlanderError
 from tasks.settings import is_url
@@ -20,6 +23,12 @@ def tag_run(words: Iterable[str]) -> None:
     tags = sorted({*context.flow_run.tags, *words})
     with get_client(sync_client=True) as client:
         client.update_flow_run(context.flow_run.id, tags=tags)
+
+
+def ended(message: str, summary: dict[str, Any]) -> State[dict[str, Any]]:
+    """Return the last state of a run that came to its end, named by the exit status in its summary."""
+    name = {0: "Completed", 3: "Waiting", 4: "NeedsAttention"}[summary["exit_status"]]
+    return Completed(name=name, message=message, data=summary)
 
 
 def refuse_fleeting(**places: Path | str | None) -> None:

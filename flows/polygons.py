@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import unmapped
 from pydantic import Field
 
 from deployments.blocks import use_blocks
 from flows.artifacts import ProgressArtifact
-from flows.deployed import refuse_fleeting, tag_run
+from flows.deployed import ended, refuse_fleeting, tag_run
 from flows.news import tell
 from flows.polygon_artifacts import artifact_key, show_polygons
 from tasks.consent import check_consent
@@ -215,8 +215,7 @@ def _run(place: PolygonSite, wishes: Wishes) -> State[dict[str, Any]]:
         "changed": read.changed,
         "files": files,
     }
-    name = {0: "Completed", 3: "Waiting", 4: "NeedsAttention"}[found.exit_status]
-    return Completed(name=name, message=found.words, data=summary | {"exit_status": found.exit_status})
+    return ended(found.words, summary | {"exit_status": found.exit_status})
 
 
 def _dispatch(place: PolygonSite, wishes: Wishes, runner: ThreadPoolTaskRunner[Any], batches_at_once: int) -> None:

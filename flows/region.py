@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from deployments.blocks import use_blocks
 from flows import children
 from flows.artifacts import key_of
-from flows.deployed import refuse_fleeting, tag_run
+from flows.deployed import ended, refuse_fleeting, tag_run
 from flows.news import tell
 from flows.region_artifacts import show_region
 from flows.tile import WINDOW_PATTERN
@@ -41,7 +41,6 @@ from tasks.errors import LeaseHeld, OverlanderError
 from tasks.ledger.leases import Lease, lease
 from tasks.ledger.regions import Pass, RegionGround, choose_tiles, last_passes, note_asked, note_ended, note_pass
 from tasks.ledger.store import Ledger
-from tasks.polygons.source import Source
 from tasks.report.tiles import TileLine
 from tasks.settings import Settings, load_settings
 from tasks.touching import tiles_meant
@@ -102,9 +101,7 @@ def region_campaign(
         use_blocks(results=results_block)
         settings = load_settings()
         refuse_fleeting(OVERLANDER_OUT=out or settings.out, OVERLANDER_LEDGER=settings.ledger)
-        named = tiles_meant(
-            region_named(region), tiles, None if touching is None else Source(touching, layer, crs)
-        )
+        named = tiles_meant(region_named(region), tiles, touching, layer, crs)
         work = region_campaign_of(
             region,
             named,
@@ -249,5 +246,4 @@ def _report(desk: _Desk, started: int, seconds: float) -> State[dict[str, Any]]:
         "files": {what: str(path) for what, path in files.items()},
         "exit_status": status,
     }
-    name = {0: "Completed", 3: "Waiting", 4: "NeedsAttention"}[status]
-    return Completed(name=name, message=words, data=summary)
+    return ended(words, summary)

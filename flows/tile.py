@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from deployments.blocks import use_blocks
 from flows.artifacts import ProgressArtifact, artifact_key, show_standing
-from flows.deployed import refuse_fleeting, tag_run
+from flows.deployed import ended, refuse_fleeting, tag_run
 from flows.news import tell_of_tile
 from flows.rounds import Brought, Wishes, batches, bring_home
 from tasks.chips.campaign import Campaign, Site, chips_of, site, tile_campaign_of
@@ -195,8 +195,10 @@ def _run(place: Site, mode: Mode, wishes: Wishes, rows_at_once: int) -> State[di
                     wait(exported)  # of the waves before
                     exported += exporting.map(export_row, given | {"surveyed": wave})
                 bar.follow(wave, len(parts) * (1 + saving) - len(surveyed))
+            seen: list[Surveyed] = [future.result() for future in surveyed if future.state.is_completed()]
+            all_home = len(seen) == len(surveyed) and all(set(row.states) <= HOME for row in seen)
             asks = mode == "request" or (mode == "run" and place.settings.service_url is not None)
-            if asks and (wishes.again or not _all_home(surveyed)):
+            if asks and (wishes.again or not all_home):
                 if wishes.again:
                     wait(exported)  # one under way would note what it read over the request of the same chip
                 try:
@@ -209,9 +211,9 @@ def _run(place: Site, mode: Mode, wishes: Wishes, rows_at_once: int) -> State[di
             place.stopping.set()
             raise
     tally = sum((future.result() for future in exported if future.state.is_completed()), ExportTally())
-    _note_rates(place, surveyed, tally, brought)
+    _note_rates(place, seen, tally, brought)
     # A tile of 2,500 chips takes half a second to read.
-    moved = not _all_home(surveyed) or any(future.result().counted for future in surveyed)
+    moved = not all_home or any(row.counted for row in seen)
     found = _standing(place) if moved or tally.has_news or brought.requested.sent else before
     state = _report(place, mode, tally, brought.requested, before, found, time.monotonic() - started)
     if failure is not None:
@@ -220,10 +222,6 @@ def _run(place: Site, mode: Mode, wishes: Wishes, rows_at_once: int) -> State[di
         if future.state.is_failed() or future.state.is_crashed():
             future.result()
     return state
-
-
-def _all_home(surveyed: list[PrefectFuture[Any]]) -> bool:
-    return all(future.state.is_completed() and set(future.result().states) <= HOME for future in surveyed)
 
 
 def _threads(rows: int) -> ThreadPoolTaskRunner[Any]:
@@ -276,8 +274,7 @@ def _report(
     if mode in ("run", "request"):
         tell_of_tile(place, before, found)
     status = 3 if tally.changed else found.exit_status
-    name = {0: "Completed", 3: "Waiting", 4: "NeedsAttention"}[status]
-    return Completed(name=name, message=words, data=summary | {"exit_status": status})
+    return ended(words, summary | {"exit_status": status})
 
 
 def _closed(place: Site, note: TileNote) -> State[dict[str, Any]]:
@@ -299,9 +296,8 @@ def _standing(place: Site) -> Standing:
         return standing(ledger, place.ground, work.tile, work.chips, work.layout.root, rules_of(place.settings))
 
 
-def _note_rates(place: Site, surveyed: list[PrefectFuture[Any]], tally: ExportTally, brought: Brought) -> None:
+def _note_rates(place: Site, seen: list[Surveyed], tally: ExportTally, brought: Brought) -> None:
     """Write down how long counting a chip, writing a row and bringing a chip home took, for `plan`."""
-    seen: list[Surveyed] = [future.result() for future in surveyed if future.state.is_completed()]
     counted = sum(row.counted for row in seen)
     source = place.ground.source
     threads, processes = place.settings.cassandra.queries_in_flight, place.settings.export_processes

@@ -17,7 +17,7 @@ from pydantic import Field
 from deployments.blocks import use_blocks
 from flows.artifacts import key_of
 from flows.dask_cluster import DaskCluster, dask_cluster
-from flows.deployed import refuse_fleeting, tag_run
+from flows.deployed import ended, refuse_fleeting, tag_run
 from flows.rounds import Wishes
 from flows.tile import WINDOW_PATTERN, run_tile
 from tasks.chips.campaign import Campaign, site, tile_campaign_of
@@ -26,7 +26,6 @@ from tasks.chips.grid import Tile, region_named
 from tasks.chips.layout import DEFAULT_TEMPLATE
 from tasks.errors import LeaseHeld, OverlanderError
 from tasks.files import beacon, sweep_parts
-from tasks.polygons.source import Source
 from tasks.settings import Settings, load_settings
 from tasks.touching import tiles_meant
 
@@ -86,9 +85,7 @@ def tiles_export(
         use_blocks(results=results_block)
         settings = load_settings()
         refuse_fleeting(OVERLANDER_OUT=out or settings.out, OVERLANDER_LEDGER=settings.ledger)
-        named = tiles_meant(
-            region_named(region), tiles, None if touching is None else Source(touching, layer, crs)
-        )
+        named = tiles_meant(region_named(region), tiles, touching, layer, crs)
         campaign = partial(
             tile_campaign_of,
             region=region,
@@ -133,9 +130,9 @@ def _export(
         try:
             with site(campaign(tile.name), words=f"overlander region export {tile.name}") as place:
                 cluster.work_for(place)
-                ended = run_tile(place, "export", Wishes(chips_per_task=chips_per_task), rows_at_once)
+                state = run_tile(place, "export", Wishes(chips_per_task=chips_per_task), rows_at_once)
             _sweep(place.campaign)
-            yield tile, ended
+            yield tile, state
         except LeaseHeld as held:
             yield tile, Completed(name="Skipped", message=str(held))
         except OverlanderError as error:
@@ -175,8 +172,7 @@ def _report(
         "next_steps": list(advice),
         "exit_status": status,
     }
-    name = {0: "Completed", 3: "Waiting", 4: "NeedsAttention"}[status]
-    return Completed(name=name, message=words, data=summary)
+    return ended(words, summary)
 
 
 def _line(tile: Tile, state: State[Any] | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
 import fiona
@@ -32,8 +33,19 @@ _STRAIGHT_DEGREES, _STRAIGHT_UNITS = 0.05, 5_000.0
 """Longer straight lines are cut before they are moved, as they bend on the way."""
 
 
-def tiles_meant(region: Region, tiles: str | None, touching: Source | None) -> list[Tile]:
+def tiles_meant(
+    region: Region,
+    tiles: str | None,
+    touching: Path | str | None,
+    layer: str | None = None,
+    crs: str | None = None,
+) -> list[Tile]:
     """Return the tiles that are named, and those that a file's geometries touch, each once.
+
+    Args:
+        region: whose.
+        tiles: their names, or a file that lists them.
+        touching, layer, crs: a vector file, as `Source` takes it.
 
     Raises:
         BadInput: neither is given, or what names them cannot be read or meant.
@@ -41,7 +53,7 @@ def tiles_meant(region: Region, tiles: str | None, touching: Source | None) -> l
     if tiles is None and touching is None:
         raise refuse_whole_region(region)
     named = [] if tiles is None else tiles_named(tiles, region)
-    touched = [] if touching is None else tiles_touching(touching, region)
+    touched = [] if touching is None else tiles_touching(Source(touching, layer, crs), region)
     return list(dict.fromkeys([*named, *touched]))
 
 

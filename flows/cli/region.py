@@ -233,11 +233,9 @@ def _tiles(
 ) -> "list[Tile]":
     """Return the tiles that the arguments mean; the libraries for vector files are imported only here."""
     from tasks.chips.grid import region_named
-    from tasks.polygons.source import Source
     from tasks.touching import tiles_meant
 
-    file = None if touching is None else Source(touching, layer, crs)
-    return tiles_meant(region_named(region.value), tiles, file)
+    return tiles_meant(region_named(region.value), tiles, touching, layer, crs)
 
 
 def _show(work: "RegionCampaign", found: "RegionStanding") -> None:

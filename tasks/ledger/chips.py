@@ -1,6 +1,6 @@
 """What the ledger keeps of chips: where each stood at the last look, and which file it was saved to."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,10 +78,11 @@ def remember(ledger: Connection, ground: Ground, records: Mapping[Chip, Record])
             note_asked(ledger, ground, chip, record.asked)
 
 
-def note_looked(ledger: Connection, ground: Ground, chips: Iterable[Chip], at: datetime) -> None:
+def note_looked(ledger: Connection, ground: Ground, chips: Collection[Chip], at: datetime) -> None:
     """Write down that some chips were looked at and stand where they stood."""
-    these = (on(chips_table, ground), among(chips_table, chips))
-    ledger.execute(update(chips_table).where(*these).values(looked_at=at))
+    if chips:
+        these = (on(chips_table, ground), among(chips_table, chips))
+        ledger.execute(update(chips_table).where(*these).values(looked_at=at))
 
 
 def forget(ledger: Connection, ground: Ground, chip: Chip) -> None:

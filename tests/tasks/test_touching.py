@@ -150,7 +150,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_named_tiles_come_before_touched_ones_and_each_once(tmp_path: Path) -> None:
     touched(tmp_path, polygon(H05V03, 1_000), point(H05V03, TILE_M + 100, 100))
 
-    found = tiles_meant(CONUS, "H09V09,H06V03", Source(tmp_path / "places.geojson"))
+    found = tiles_meant(CONUS, "H09V09,H06V03", tmp_path / "places.geojson")
 
     assert [tile.name for tile in found] == ["H09V09", "H06V03", "H05V03"]
 
