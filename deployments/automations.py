@@ -71,6 +71,28 @@ def automations(notify: UUID | None = None, silent_for: timedelta = SILENT_FOR) 
             ],
         ),
         AutomationCore(
+            name="Overlander: end runs whose cancelling nobody carries out",
+            description="A worker stops what is cancelled; where its machine is gone, nobody does.",
+            trigger=EventTrigger(
+                posture=Posture.Proactive,
+                after={"prefect.flow-run.Cancelling"},
+                expect={"prefect.flow-run.Cancelled"},  # Prefect lets nothing else follow
+                match=_ANY_RUN,
+                match_related=_OURS,
+                for_each={"prefect.resource.id"},
+                within=silent_for,
+            ),
+            actions=[
+                ChangeFlowRunState(
+                    state=StateType.CANCELLED,
+                    message=(
+                        f"No worker stopped it in {silent_for.total_seconds():.0f} s: its process or machine is "
+                        "gone. What it did is kept; run it again to go on."
+                    ),
+                )
+            ],
+        ),
+        AutomationCore(
             name="Overlander: say what a late run waits for",
             description="A run that no worker takes says so in its state.",
             trigger=EventTrigger(

@@ -14,7 +14,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
-from prefect.states import Pending, Running, Scheduled, Submitting
+from prefect.states import Cancelling, Pending, Running, Scheduled, Submitting
 
 from deployments.automations import EVENTS, FLOWS, automations, notification_block, register_automations
 from flows.news import EVENT_PREFIX, tell
@@ -111,6 +111,18 @@ def test_a_run_killed_before_its_first_sign_of_life_is_marked_crashed(
         return state.message if state is not None and state.is_crashed() else None
 
     assert "No sign of life for 10 s" in await_that(crashed, "the mark")
+
+
+def test_a_run_whose_cancelling_nobody_carries_out_ends_cancelled(api: SyncPrefectClient, impatient: None) -> None:
+    run = api.create_flow_run(verify, state=Scheduled())
+    for reached in (Running(), Cancelling()):
+        api.set_flow_run_state(run.id, reached, force=True)
+
+    def cancelled() -> str | None:
+        state = api.read_flow_run(run.id).state
+        return state.message if state is not None and state.is_cancelled() else None
+
+    assert "No worker stopped it in 10 s" in await_that(cancelled, "its end")
 
 
 def test_a_run_that_no_worker_takes_says_what_it_waits_for_and_runs_when_one_comes(
