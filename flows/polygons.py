@@ -198,8 +198,10 @@ def _run(place: PolygonSite, wishes: Wishes) -> State[dict[str, Any]]:
         except OverlanderError as error:
             failure = error  # what came of the others is collected and reported all the same
         files: dict[str, str] = runner.submit(collect_results, {"campaign": work}).result()
+        # A run that was stopped may not have read all that it was to send.
+        beyond = {} if place.stopping.is_set() else _open(place).beyond
         with place.ledger.read() as ledger:
-            found = standing(ledger, place.series_numbers, work.rules, read)
+            found = standing(ledger, place.series_numbers, work.rules, read, beyond)
         drawn: Drawn = runner.submit(draw_report, {"campaign": work, "found": found}).result()
         files |= {"map": str(drawn.map), "page": str(drawn.page)}
     show_polygons(work, found, drawn.reasons, files)

@@ -1,6 +1,7 @@
 """What is left to do of a polygon campaign: questions over all units of some series."""
 
-from collections.abc import Container, Iterable
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +30,17 @@ def sent_too_often(ledger: Connection, series_numbers: Iterable[int], attempts: 
 
 @dataclass(frozen=True)
 class Open:
-    """Units on which a run can do something, and how many of them are to be sent."""
+    """What is left to do.
+
+    Attributes:
+        units: on which the run can do something.
+        to_send: how many of them are to be sent.
+        beyond: how many more are to be sent that the run does not mean, by own status.
+    """
 
     units: list[int]
     to_send: int
+    beyond: Mapping[Own, int]
 
 
 def open_units(
@@ -55,6 +63,7 @@ def open_units(
     workable = [units.c.own.in_([Own.PENDING.value, *AT_WORK]), given_up_by_others, due_again(terms)]
     query = _of(select(units.c.unit, units.c.own), series_numbers).where(or_(*workable))
     found: list[int] = []
+    beyond: Counter[Own] = Counter()
     to_send = 0
     in_order = (units.c.own.in_(_SENT), features.c.ordinal, features.c.feature, units.c.series)
     for row in ledger.execute(query.order_by(*in_order)):
@@ -62,7 +71,9 @@ def open_units(
         if not is_to_be_sent or row.unit in selected:
             found.append(row.unit)
             to_send += is_to_be_sent
-    return Open(found, to_send)
+        else:
+            beyond[Own(row.own)] += 1
+    return Open(found, to_send, beyond)
 
 
 def _of(query: Select[Any], series_numbers: Iterable[int]) -> Select[Any]:

@@ -1,6 +1,7 @@
 """Report: where a polygon campaign stands, by the ledger alone, and what a person can do about the rest."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tasks.polygons.load import Read
 from tasks.polygons.rules import OnUncertain, Rules
 from tasks.report.units import Reason, UnitLine, reasons_of
 
-_LEFT = (Own.PENDING, Own.SUBMITTING, Own.IN_FLIGHT)
+_UNSETTLED = (Own.PENDING, Own.SUBMITTING, Own.IN_FLIGHT)
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def standing(
     series_numbers: Sequence[int],
     rules: Rules,
     read: Read | None = None,
+    beyond: Mapping[Own, int] | None = None,
 ) -> Standing:
     """Return where some series of a campaign stand.
 
@@ -61,20 +63,29 @@ def standing(
         series_numbers: what is done with each polygon.
         rules: by which uncertain units are a person's or a later run's.
         read: what the run found in the source; None when nothing was read.
+        beyond: units to be sent that the same run, again, would not send, by own status: nothing waits for them.
     """
-    read = read or Read()
+    read, beyond = read or Read(), Counter(beyond or {})
     found = counts(ledger, series_numbers)
     to_look_at = not_looked_again(ledger, series_numbers)
     uncertain = found.own[Own.UNCERTAIN]
-    given_up = found.own[Own.GIVEN_UP] - to_look_at
-    by_hand = rules.on_uncertain == "leave"
-    later = 0 if by_hand else uncertain - sent_too_often(ledger, series_numbers, rules.attempts)
-    waiting = sum(found.own[own] for own in _LEFT) + to_look_at + later
+    sent_again = 0 if rules.on_uncertain == "leave" else uncertain
+    if sent_again:
+        sent_again -= sent_too_often(ledger, series_numbers, rules.attempts)
+    left = _Left(
+        to_do=sum(found.own[own] for own in _UNSETTLED) - beyond[Own.PENDING],
+        to_look_at=to_look_at,
+        sent_again=sent_again - beyond[Own.UNCERTAIN],
+        beyond=beyond.total(),
+        uncertain=uncertain - sent_again,
+        given_up=found.own[Own.GIVEN_UP] - to_look_at,
+        failed=found.own[Own.FAILED],
+    )
     return Standing(
         counts=found,
-        waiting=waiting,
-        needs_person=found.own[Own.FAILED] + given_up + (uncertain - later) + read.changed,
-        next_steps=_steps(found, read, to_look_at, given_up, later, rules.on_uncertain),
+        waiting=left.to_do + left.to_look_at + left.sent_again,
+        needs_person=left.uncertain + left.given_up + left.failed + read.changed,
+        next_steps=_steps(left, read, rules.on_uncertain),
     )
 
 
@@ -159,11 +170,20 @@ def _line(outcome: Outcome) -> UnitLine:
     )
 
 
-def _steps(
-    found: Counts, read: Read, to_look_at: int, given_up: int, later: int, on_uncertain: OnUncertain
-) -> tuple[str, ...]:
-    left = sum(found.own[own] for own in _LEFT)
-    by_hand = found.own[Own.UNCERTAIN] - later
+@dataclass(frozen=True)
+class _Left:
+    """Units that are not done, by what is left to do about them; the last three are a person's."""
+
+    to_do: int
+    to_look_at: int
+    sent_again: int
+    beyond: int
+    uncertain: int
+    given_up: int
+    failed: int
+
+
+def _steps(left: _Left, read: Read, on_uncertain: OnUncertain) -> tuple[str, ...]:
     by_policy = {
         "leave": "",
         "wait": "a later run sends them again when the total limit has passed.",
@@ -171,12 +191,15 @@ def _steps(
     }
     named = ", ".join(read.changed_ids) + (" and others" if read.changed > len(read.changed_ids) else "")
     sentences = {
-        "to be sent or in flight: run the same command again, it goes on where it was.": left,
-        "given up, and looked at once more by the next run.": to_look_at,
-        f"perhaps sent: {by_policy[on_uncertain]}": later,
-        "perhaps sent: see at the service if their jobs are at work; --retry uncertain sends them again.": by_hand,
-        "failed: see the reasons; --retry failed sends again what can be sent.": found.own[Own.FAILED],
-        "given up for good: --retry given_up sends them again.": given_up,
+        "to be sent or in flight: run the same command again, it goes on where it was.": left.to_do,
+        "given up, and looked at once more by the next run.": left.to_look_at,
+        f"perhaps sent: {by_policy[on_uncertain]}": left.sent_again,
+        "to be sent, but not among those that this run may send: run it without its selection.": left.beyond,
+        "perhaps sent: see at the service if their jobs are at work; --retry uncertain sends them again.": (
+            left.uncertain
+        ),
+        "failed: see the reasons; --retry failed sends again what can be sent.": left.failed,
+        "given up for good: --retry given_up sends them again.": left.given_up,
         f"changed under an old id and not sent ({named}): --accept-changes sends them.": read.changed,
     }
     return tuple(

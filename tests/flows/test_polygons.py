@@ -69,6 +69,21 @@ def test_a_run_cut_short_is_waiting_and_the_next_completes_it(at_desk: Desk, scr
     assert times_sent(scripted_wps) == [1] * 3
 
 
+def test_a_run_on_a_part_of_a_campaign_has_its_end_when_that_part_is_done(
+    at_desk: Desk, scripted_wps: ScriptedWps
+) -> None:
+    source = wetlands(at_desk, 4)
+    run(source, max_requests=1)
+
+    state = run(source, limit=2)
+
+    assert (state.name, state.result()["exit_status"]) == ("Completed", 0)
+    assert (state.result()["own"]["done"], state.result()["own"]["pending"]) == (2, 2)
+    assert state.result()["next_steps"] == [
+        "2 polygons to be sent, but not among those that this run may send: run it without its selection."
+    ]
+
+
 def test_when_every_request_is_refused_for_the_same_reason_the_run_fails_and_the_rest_is_not_sent(
     at_desk: Desk, scripted_wps: ScriptedWps
 ) -> None:
