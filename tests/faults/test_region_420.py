@@ -16,9 +16,16 @@ from typing import Any
 
 import psutil
 import pytest
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
 
+from flows.children import UNDER_WAY
 from tasks.chips.grid import REGIONS, Tile
 from tests.crew import Crew, Worker, await_that, crew
 from tests.faults.conftest import AtDesk
@@ -26,7 +33,10 @@ from tests.service_desk import Service
 
 TILES = int(os.environ.get("REGION_TILES", "12"))
 AT_ONCE = 4 if TILES < 100 else 24
+RUNS = 2
+"""Of each worker at once: one waits while the other works."""
 LIMIT_S = 600.0 + 60.0 * TILES
+OF_TILES = FlowFilter(name=FlowFilterName(any_=["tile-campaign"]))
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(LIMIT_S + 600)]
 
@@ -55,14 +65,14 @@ class Operator:
 
     def top_up(self) -> dict[str, Any] | None:
         """Run the region when half of its runs have ended; return what it gave when all tiles are finished."""
-        runs = tile_runs(self.people)
-        left = under_way(runs)
-        if len(left) > AT_ONCE // 2 or len(runs) - len(left) == self.ended_before:
+        left = runs_of_tiles(self.people, UNDER_WAY)
+        ended = runs_of_tiles(self.people) - left
+        if left > AT_ONCE // 2 or ended == self.ended_before:
             return None
         ran = self.people.run(*self.command)
         assert ran.status in (0, 3), ran.err
         if ran.out:  # else skipped: a dead run holds the lease
-            self.ended_before = len(runs) - len(left)
+            self.ended_before = ended
         return json.loads(ran.out) if ran.status == 0 else None
 
     def half(self, service: Service) -> bool:
@@ -72,13 +82,11 @@ class Operator:
 
     def interrupt(self, workers: list[Worker]) -> None:
         """Kill the region's run while it asks for runs, and the workers with all that they have under way."""
-        await_that(lambda: len(under_way(tile_runs(self.people))) < AT_ONCE, "room for another run")
-        before = len(tile_runs(self.people))
+        await_that(lambda: runs_of_tiles(self.people, UNDER_WAY) < AT_ONCE, "room for another run")
+        before = runs_of_tiles(self.people)
         asking = self.people.start(*self.command)
         try:
-            await_that(
-                lambda: len(tile_runs(self.people)) > before or asking.poll() is not None, "a run asked for"
-            )
+            await_that(lambda: runs_of_tiles(self.people) > before or asking.poll() is not None, "a run asked for")
         finally:
             asking.kill()
             asking.communicate(timeout=30)
@@ -96,14 +104,14 @@ def test_a_region_interrupted_in_the_middle_comes_home_with_one_request_a_chip(
     began = time.monotonic()
     with crew(desk, OVERLANDER_STALL_AFTER_S="3600") as people, watched(people) as figures:
         operator = Operator(people, listed)
-        with people.worker("north") as north, people.worker("south") as south:
+        with people.worker("north", RUNS) as north, people.worker("south", RUNS) as south:
             figures.workers += [north, south]
-            await_that(lambda: operator.half(service), "half of the tiles", LIMIT_S)
+            await_that(lambda: operator.half(service), "half of the tiles", LIMIT_S, every_s=3)
             operator.interrupt([north, south])
-        with people.worker("east") as east, people.worker("west") as west:
+        with people.worker("east", RUNS) as east, people.worker("west", RUNS) as west:
             figures.workers += [east, west]
-            last = await_that(operator.top_up, "all tiles", LIMIT_S)
-        ended = tile_runs(people)
+            last = await_that(operator.top_up, "all tiles", LIMIT_S, every_s=3)
+        ended = all_runs_of_tiles(people)
     load = os.getloadavg()[1]
     print(f"\n{TILES} tiles in {time.monotonic() - began:.0f} s at load {load:.1f}. {figures.told(ended)}")
 
@@ -113,17 +121,23 @@ def test_a_region_interrupted_in_the_middle_comes_home_with_one_request_a_chip(
     assert len(list(desk.out.rglob("H*V*_*.json"))) == TILES
 
 
-def tile_runs(people: Crew) -> list[FlowRun]:
-    named = FlowFilter(name=FlowFilterName(any_=["tile-campaign"]))
+def runs_of_tiles(people: Crew, states: list[StateType] | None = None) -> int:
+    """Return how many runs of tiles there are in some states; None: in any."""
+    wanted = (
+        None
+        if states is None
+        else FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)))
+    )
+    with people.api() as api:
+        return api.count_flow_runs(flow_filter=OF_TILES, flow_run_filter=wanted)
+
+
+def all_runs_of_tiles(people: Crew) -> list[FlowRun]:
     found: list[FlowRun] = []
     with people.api() as api:
-        while page := api.read_flow_runs(flow_filter=named, limit=200, offset=len(found)):
+        while page := api.read_flow_runs(flow_filter=OF_TILES, limit=200, offset=len(found)):
             found += page
     return found
-
-
-def under_way(runs: list[FlowRun]) -> list[FlowRun]:
-    return [run for run in runs if run.state is None or not run.state.is_final()]
 
 
 @dataclass
@@ -172,11 +186,11 @@ def _cpu(process: psutil.Process) -> float:
 
 @contextmanager
 def watched(people: Crew) -> Iterator[Figures]:
-    """Look at server and workers every other second while the block runs."""
+    """Look at server and workers every few seconds while the block runs."""
     figures, over = Figures(psutil.Process(people.server.pid)), threading.Event()
 
     def watch() -> None:
-        while not over.wait(2):
+        while not over.wait(5):
             try:
                 figures.look()
             except psutil.NoSuchProcess:
