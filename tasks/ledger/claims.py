@@ -14,12 +14,13 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, false, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, false, or_, select, update
 
 from tasks.errors import OverlanderError
 from tasks.ledger.database import take_turns
 from tasks.ledger.leases import Lease, end_if_over, lease
 from tasks.ledger.schema import features, series, units
+from tasks.ledger.shares import room_at
 from tasks.ledger.store import Ledger
 from tasks.ledger.units import AT_WORK, NOTHING_SAID, Own
 from tasks.polygons.jobs import Remote
@@ -92,7 +93,8 @@ class Claim:
 
     Attributes:
         taken: now `submitting`, in the order asked for.
-        full: units that could be sent, but all processes together have enough at the service.
+        full: units that could be sent, but all processes together have enough at the service, or the rest of
+            what it takes is another's.
         gone: units that cannot be sent any more; `sort_out` says what has become of them.
     """
 
@@ -171,7 +173,7 @@ def claim(ledger: Connection, wanted: Sequence[int], terms: Terms, *, url: str, 
     take_turns(ledger, f"jobs at {url}")  # others count too, and must see what this one takes
     found = {row.unit: row for row in ledger.execute(query)}
     ready = [unit for unit in wanted if unit in found]
-    room = max(0, limit - at_work(ledger, url))
+    room = room_at(ledger, url, terms.run, limit, len(ready))
     taken = ready[:room]
     ledger.execute(
         update(units)
@@ -197,14 +199,6 @@ def due_again(terms: Terms) -> ColumnElement[bool]:
         return false()
     in_time = units.c.submitted_at <= terms.uncertain_before
     return and_(units.c.own == Own.UNCERTAIN.value, in_time, units.c.attempts < terms.attempts)
-
-
-def at_work(ledger: Connection, url: str) -> int:
-    """Return how many jobs all runs that are alive have at a service."""
-    there = select(series.c.series).where(series.c.url == url)
-    asked = select(func.count()).select_from(units)
-    found = asked.where(units.c.own.in_(AT_WORK), units.c.run.is_not(None), units.c.series.in_(there))
-    return int(ledger.execute(found).scalar_one())
 
 
 def end_dead_runs(ledger: Connection) -> int:

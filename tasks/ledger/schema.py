@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-VERSION = 4
+VERSION = 5
 """Raised with each change below; an older ledger gets the tables, columns and indexes it lacks when it is opened.
 
 A new column is therefore nullable or has a `server_default`.
@@ -296,6 +296,15 @@ units = Table(
     UniqueConstraint("series", "feature"),
     Index("units_by_own", "series", "own"),
     Index("units_at_work", "own", "run"),
+)
+
+# Runs that found a service full and have less than their part of it (shares.py).
+waiting_runs = Table(
+    "waiting_runs",
+    METADATA,
+    Column("url", Text, primary_key=True),
+    Column("run", Text, primary_key=True),
+    Column("until", Double, nullable=False),  # seconds since 1970 on the database's clock
 )
 
 outputs = Table(

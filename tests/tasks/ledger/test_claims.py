@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import event
 
 from tasks.errors import LeaseLost
+from tasks.ledger import shares
 from tasks.ledger.claims import Claim, Sorted, Terms, claim, end_dead_runs, run_on, sort_out
 from tasks.ledger.leases import lease
 from tasks.ledger.schema import leases
@@ -45,6 +46,10 @@ def in_flight(ledger: Ledger, unit: int, run: str | None) -> None:
     ledger.write(lambda connection: note(connection, unit, columns))
 
 
+def over(ledger: Ledger, unit: int) -> None:
+    ledger.write(lambda connection: note(connection, unit, {"own": Own.DONE.value}))
+
+
 def test_a_unit_is_one_run_s_only(ledger: Ledger, units: list[int]) -> None:
     assert [one.id for one in take(ledger, units[:4]).taken] == ["p0", "p1", "p2", "p3"]
     second = take(ledger, units, "another")
@@ -58,6 +63,34 @@ def test_all_runs_together_stay_within_the_limit_of_a_service(ledger: Ledger, un
     assert [one.unit for one in claimed.taken] == units[3:4]
     assert list(claimed.full) == units[4:]
     assert rows(ledger)["p4"].attempts == 0
+
+
+def test_a_run_that_waits_gets_its_part_of_what_comes_free(ledger: Ledger, units: list[int]) -> None:
+    take(ledger, units[:4], "first", limit=4)
+    assert take(ledger, units[4:], "second", limit=4).taken == ()
+    over(ledger, units[0])
+
+    assert take(ledger, units[5:], "first", limit=4).taken == ()
+    assert [one.unit for one in take(ledger, units[4:], "second", limit=4).taken] == units[4:5]
+
+
+def test_what_no_other_run_waits_for_is_the_one_s_that_asks(ledger: Ledger, units: list[int]) -> None:
+    take(ledger, units[:3], "first", limit=4)
+    take(ledger, units[3:4], "second", limit=4)
+    over(ledger, units[3])
+
+    assert [one.unit for one in take(ledger, units[4:], "first", limit=4).taken] == units[4:5]
+
+
+def test_a_run_that_waited_and_went_leaves_its_part_to_the_others(
+    ledger: Ledger, units: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "WAITS_S", -1.0)
+    take(ledger, units[:4], "first", limit=4)
+    take(ledger, units[4:], "second", limit=4)
+    over(ledger, units[0])
+
+    assert [one.unit for one in take(ledger, units[5:], "first", limit=4).taken] == units[5:]
 
 
 def test_jobs_that_nobody_follows_do_not_count_against_the_limit(ledger: Ledger, units: list[int]) -> None:

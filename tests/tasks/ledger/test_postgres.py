@@ -14,7 +14,8 @@ from sqlalchemy.exc import DBAPIError
 from deployments.supervise import free_port
 from tasks.errors import BadInput, CredentialsRefused, LedgerUnusable, ServiceAway
 from tasks.ledger import schema
-from tasks.ledger.claims import Terms, at_work, claim, run_on
+from tasks.ledger.claims import Terms, claim, run_on
+from tasks.ledger.shares import held_at
 from tasks.ledger.store import Ledger
 from tests.polygon_desk import CAMPAIGN, URL, feature, load
 
@@ -115,7 +116,7 @@ def test_processes_that_claim_at_once_share_the_limit_and_take_no_unit_twice(pla
         together.wait(LIMIT_S)
         found = [unit for _ in processes for unit in taken.get()]
         with ledger.read() as connection:
-            assert at_work(connection, URL) == 7
+            assert sum(held_at(connection, URL).values()) == 7
         together.wait(LIMIT_S)
         for process in processes:
             process.join(LIMIT_S)

@@ -215,9 +215,9 @@ def test_sqlite_is_set_to_lose_nothing(ledger: Ledger) -> None:
 
 def test_a_newer_ledger_is_refused(path: Path) -> None:
     with Ledger.open(path) as ledger:
-        ledger.write(lambda connection: connection.execute(schema.ledger_version.update().values(version=7)))
+        ledger.write(lambda connection: connection.execute(schema.ledger_version.update().values(version=77)))
 
-    with pytest.raises(LedgerUnusable, match=f"has version 7, and this Overlander knows {schema.VERSION}"):
+    with pytest.raises(LedgerUnusable, match=f"has version 77, and this Overlander knows {schema.VERSION}"):
         Ledger.open(path)
 
 

@@ -481,6 +481,26 @@ def test_two_runs_at_once_share_a_campaign_and_send_nothing_twice(
     assert service.most_outstanding <= 4
 
 
+def test_a_run_that_comes_when_another_has_all_that_the_service_takes_gets_its_part(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    of_series, units = load(ledger, [feature(number) for number in range(200)])
+    rules = replace(QUICK, concurrency=2, recheck_s=0.3)
+    with (
+        Ledger.open(tmp_path / "ledger.sqlite") as another,
+        dispatching(ledger, of_series, service, tmp_path, rules, by_id) as one,
+        dispatching(another, of_series, service, tmp_path, rules, by_id) as other,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        first = threads.submit(one.dispatch, units, LIMIT_S)
+        until(lambda: len(service.received) > 8)
+        sent_before = one.progress.sent
+        second = threads.submit(other.dispatch, units, LIMIT_S)
+        assert (first.result()[Own.DONE], second.result()[Own.DONE]) == (200, 200)
+        sent_since = one.progress.sent - sent_before
+    assert other.progress.sent > sent_since / 2
+
+
 def test_a_long_value_goes_to_a_file_and_a_short_one_into_the_ledger(
     ledger: Ledger, service: FakeService, tmp_path: Path
 ) -> None:
