@@ -26,8 +26,6 @@ SERVER_SETTINGS = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
     # The record of what happened is the ledger; events are for looking at what runs.
     "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "2d",
-    # SQLite has one writer: rather wait for it than fail, 10 s by default.
-    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
     # Concurrency limits held by a run outlive a restart of the server.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     # Nothing about a campaign leaves the machine.

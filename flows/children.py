@@ -23,6 +23,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_CLIENT_RETRY_EXTRA_CODES, temporary_settings
 
 from tasks.errors import BadInput, CredentialsRefused, ServiceAway
 
@@ -31,6 +32,7 @@ GONE = "Gone"
 """Outcome of a run that the server no longer knows."""
 
 _PAGE = 200  # what the API gives at most
+_TRIES_AGAIN = 6  # the pauses between them double, to two minutes in all
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,14 @@ def _api() -> Iterator[SyncPrefectClient]:
 
 @contextlib.contextmanager
 def _mapped() -> Iterator[None]:
+    """Ask again where the API answers 500, and turn into ours what it does not get over.
+
+    With more to do than SQLite takes, it answers so for a moment (Prefect 3.8.8: no connection left in its pool).
+    """
+    patient = {PREFECT_CLIENT_RETRY_EXTRA_CODES: {500}, PREFECT_CLIENT_MAX_RETRIES: _TRIES_AGAIN}
     try:
-        yield
+        with temporary_settings(patient):
+            yield
     except PrefectHTTPStatusError as error:
         status = error.response.status_code
         if status in (401, 403):

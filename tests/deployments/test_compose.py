@@ -80,10 +80,7 @@ def test_what_waits_for_a_healthy_service_waits_for_one_that_is_checked(composed
 
 def test_server_and_workers_have_the_settings_of_the_local_ones(composed: dict[str, Any]) -> None:
     services = composed["services"]
-    for_sqlite_only = {"PREFECT_SERVER_DATABASE_TIMEOUT"}
-    wanted = {name: value for name, value in SERVER_SETTINGS.items() if name not in for_sqlite_only}
-
-    assert wanted.items() <= services["server"]["environment"].items()
+    assert SERVER_SETTINGS.items() <= services["server"]["environment"].items()
     assert CLIENT_SETTINGS.items() <= services["deploy"]["environment"].items()
     assert WORKER_SETTINGS.items() <= services["worker"]["environment"].items()
 
