@@ -1,10 +1,14 @@
 """What the pictures of reports share: a sheet that counts in pixels, its title, squares, legend and PNG file.
 
+A pixel here is one of a page: the Prefect UI shows a picture 584 of them wide in a window of 1,280, and words
+are to be at least 12 high there. The file holds two by two for each, for sharper screens and wider windows.
+
 Drawn with matplotlib's objects rather than pyplot, whose global figure is not safe in threads. One set of
 axes covers the picture and counts in pixels from the upper left, so that squares have sharp edges.
 """
 
 import io
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -12,25 +16,34 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from tasks.report.palette import HATCHES, Look, hatch_repeats, ink_on
+
+WIDTH_PX: Final = 584
+DENSITY: Final = 2
+"""Pixels of the file along a pixel of the page."""
 
 TEXT: Final = "#1d2329"
 FAINT: Final = "#66717b"
 FAINTER: Final = "#9aa4ad"
 
-LEGEND_PX, LEGEND_LINE_PX = 220, 30
+MARGIN_PX: Final = 20
+LEGEND_PX, LEGEND_LINE_PX = 252, 28
+LEGEND_COLUMNS: Final = (MARGIN_PX, WIDTH_PX - MARGIN_PX - LEGEND_PX)
 _DPI = 100
-_TITLE_LETTER_PX = 14.5
+_TITLE_PX = 18
 
 Square = tuple[float, float, float, Look]
 """x and y of the upper left corner, side, look."""
 
 
-def sheet(width: int, height: int) -> Axes:
-    """Return an empty white picture of so many pixels."""
-    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor="white")
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+def sheet(height: int) -> Axes:
+    """Return an empty white picture, 584 pixels wide and so many high."""
+    size = (WIDTH_PX / _DPI, height / _DPI)
+    figure = Figure(figsize=size, dpi=_DPI * DENSITY, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH_PX), ylim=(height, 0))
     axes.set_axis_off()
     return axes
 
@@ -49,12 +62,28 @@ def write(axes: Axes, x: float, y: float, words: str, size_px: float, **how: Any
     axes.text(x, y, words, fontsize=points(size_px), parse_math=False, **how)
 
 
-def draw_title(axes: Axes, title: str, below: str, width: int) -> None:
-    """Write the title, cut to the picture's width, and a line below it."""
-    letters = int((width - 60) / _TITLE_LETTER_PX)
-    short = title if len(title) <= letters else title[: letters - 1].rstrip() + "…"
-    write(axes, 20, 44, short, 23, va="baseline", fontweight="bold")
-    write(axes, 20, 72, below, 16, va="baseline", color=FAINT)
+def width_of(words: str, size_px: float, weight: str = "normal") -> float:
+    """Return how many pixels wide a line of words is."""
+    font = FontProperties(size=points(size_px), weight=weight)
+    width, _, _ = text_to_path.get_text_width_height_descent(words, font, ismath=False)
+    return float(width / points(1))
+
+
+def draw_title(axes: Axes, title: str, below: str) -> None:
+    """Write the title on one line, cut to the picture's width, and a line below it."""
+    write(axes, MARGIN_PX, 36, _cut(" ".join(title.split())), _TITLE_PX, va="baseline", fontweight="bold")
+    write(axes, MARGIN_PX, 60, below, 14, va="baseline", color=FAINT)
+
+
+def _cut(title: str) -> str:
+    room = float(WIDTH_PX - 2 * MARGIN_PX)
+    if width_of(title, _TITLE_PX, "bold") <= room:
+        return title
+
+    def width(letters: int) -> float:
+        return width_of(title[:letters] + "…", _TITLE_PX, "bold")
+
+    return title[: bisect_right(range(len(title)), room, key=width) - 1].rstrip() + "…"
 
 
 def draw_squares(axes: Axes, squares: Iterable[Square]) -> None:
@@ -81,22 +110,38 @@ def draw_squares(axes: Axes, squares: Iterable[Square]) -> None:
     axes.add_collection(PolyCollection(corners, facecolors="none", **edge))
 
 
-def draw_legend(axes: Axes, rows: Sequence[tuple[str, Look, int]], x: float, top: float) -> None:
-    """Draw a line for each look with its name and count, and their sum."""
-    side, right = 18, x + LEGEND_PX
-    lines = [(*row, top + index * LEGEND_LINE_PX) for index, row in enumerate(rows)]
-    draw_squares(axes, [(x, y, side, look) for _, look, _, y in lines])
-    for name, _, count, y in lines:
-        colour, weight = (TEXT, "bold") if count else (FAINTER, "normal")
-        middle = y + side / 2
-        write(axes, x + 30, middle, name, 14.5, va="center", color=colour)
-        number = f"{count:,}"
-        write(axes, right, middle, number, 14.5, ha="right", va="center", color=colour, fontweight=weight)
-    bottom = top + len(rows) * LEGEND_LINE_PX
-    axes.add_collection(LineCollection([[(x, bottom), (right, bottom)]], colors=FAINTER, linewidths=points(1)))
-    total = f"{sum(count for _, _, count in rows):,}"
-    write(axes, x + 30, bottom + 18, "all", 14.5, va="center")
-    write(axes, right, bottom + 18, total, 14.5, ha="right", va="center", fontweight="bold")
+def legend_px(looks: int) -> int:
+    """Return how high the legend of so many looks is."""
+    return (looks // 2 + 1) * LEGEND_LINE_PX
+
+
+def draw_legend(axes: Axes, rows: Sequence[tuple[str, Look, int]], top: float) -> None:
+    """Draw a line for each look with its name and count, and one for their sum, in two columns."""
+    side, down = 18, len(rows) // 2 + 1
+    places = [
+        (float(LEGEND_COLUMNS[index // down]), top + index % down * LEGEND_LINE_PX)
+        for index in range(len(rows) + 1)
+    ]
+    draw_squares(axes, [(x, y, side, look) for (x, y), (_, look, _) in zip(places, rows, strict=False)])
+    for (x, y), (name, _, count) in zip(places, rows, strict=False):
+        draw_count(axes, x, y + side / 2, name, count)
+    x, y = places[-1]
+    rule = [[(x, y - 5), (x + LEGEND_PX, y - 5)]]
+    axes.add_collection(LineCollection(rule, colors=FAINTER, linewidths=points(1)))
+    draw_count(axes, x, y + side / 2, "all", sum(count for _, _, count in rows))
+
+
+def draw_count(axes: Axes, x: float, middle: float, name: str, count: int) -> None:
+    """Write a line of the legend: a name, and how many there are of it, fainter when there are none."""
+    colour, weight = (TEXT, "bold") if count else (FAINTER, "normal")
+    write(axes, x + 28, middle, name, 14, va="center", color=colour)
+    number = f"{count:,}"
+    write(axes, x + LEGEND_PX, middle, number, 14, ha="right", va="center", color=colour, fontweight=weight)
+
+
+def step_of(distance_px: float, square_px: float) -> int:
+    """Return every how many squares a label stands: 1, 2, 5 or 10, so that labels are so far apart if possible."""
+    return next(step for step in (1, 2, 5, 10) if step * square_px >= distance_px or step == 10)
 
 
 def points(pixels: float) -> float:

@@ -1,6 +1,7 @@
 """A picture of polygons on a map by state: themselves while they are few, squares of many when they are not."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,19 +14,32 @@ from matplotlib.patches import Rectangle
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from tasks.report.drawing import FAINT, FAINTER, LEGEND_PX, draw_legend, draw_title, png_of, points, sheet, write
+from tasks.report.drawing import (
+    FAINT,
+    FAINTER,
+    MARGIN_PX,
+    WIDTH_PX,
+    draw_legend,
+    draw_title,
+    legend_px,
+    png_of,
+    points,
+    sheet,
+    write,
+)
 from tasks.report.palette import ink_on
 from tasks.report.polygon_palette import UNIT_LOOKS
 from tasks.report.polygon_places import Extent, Places, Shape, gather
 
-WIDTH_PX = 1160
-_LEFT_PX, _TOP_PX, _RIGHT_PX, _BOTTOM_PX = 84, 100, 20, 84
-_MAP_PX = WIDTH_PX - _LEFT_PX - LEGEND_PX - 40 - _RIGHT_PX
-_LOWEST_PX, _HIGHEST_PX = 400, 760
-_MARGIN_PX = 24
+_LEFT_PX, _TOP_PX, _RIGHT_PX, _BOTTOM_PX = 84, 80, 40, 14
+_MAP_PX = WIDTH_PX - _LEFT_PX - _RIGHT_PX
+_LOWEST_PX, _HIGHEST_PX = 260, 480
+_INSET_PX = 16
 _SMALLEST_DEGREES = 0.002
-_DOT_PX = 8
-_CELL_PX, _SQUARE_PX = 16, 14
+_DOT_PX = 6
+_CELL_PX, _SQUARE_PX = 10, 9
+_LETTERS_PX, _LINE_LETTERS = 12.5, 80
+_NOTE_PX = 62
 _KM_A_DEGREE = 111.32
 
 
@@ -36,7 +50,7 @@ class View:
     Attributes:
         middle_lon, middle_lat: in the middle of the map, degrees.
         degree_px: a degree of latitude.
-        height_px: of the map without its margins; its width is always the same.
+        height_px: of the map; its width is always the same.
     """
 
     middle_lon: float
@@ -61,9 +75,10 @@ class View:
 def polygon_map(shapes: Iterable[Shape], title: str) -> bytes:
     """Draw polygons by state, and return the PNG file's bytes.
 
-    The same input gives the same bytes: they hold no date and no program's version. The picture is 1160 pixels
-    wide and at most 950 high. Up to 2,000 polygons are drawn each, as dots where they are too small to see;
-    more are put together in squares, which are divided in proportion to the states of the polygons in them.
+    The same input gives the same bytes: they hold no date and no program's version. The picture is 584 pixels
+    wide and at most 780 high, twice as many in the file. Up to 2,000 polygons are drawn each, as dots where they
+    are too small to see; more are put together in squares, which are divided in proportion to the states of the
+    polygons in them.
 
     Args:
         shapes: each one's state, a key of `UNIT_LOOKS`, and its GeoJSON geometry in lon, lat, or None; read
@@ -76,11 +91,13 @@ def polygon_map(shapes: Iterable[Shape], title: str) -> bytes:
     places = gather(shapes)
     view = None if places.extent is None else view_of(places.extent)
     height = _LOWEST_PX if view is None else view.height_px
-    axes = sheet(WIDTH_PX, _TOP_PX + height + _BOTTOM_PX)
+    note_top = _TOP_PX + height + 30
+    legend_top = note_top + _NOTE_PX
+    axes = sheet(legend_top + legend_px(len(UNIT_LOOKS)) + _BOTTOM_PX)
     total = sum(places.counts.values())
-    draw_title(axes, title, f"{places.counts['done']:,} of {total:,} done", WIDTH_PX)
+    draw_title(axes, title, f"{places.counts['done']:,} of {total:,} done")
     if view is None:
-        write(axes, _LEFT_PX + _MAP_PX / 2, _TOP_PX + height / 2, "nothing to draw", 16, ha="center", color=FAINT)
+        write(axes, _LEFT_PX + _MAP_PX / 2, _TOP_PX + height / 2, "nothing to draw", 14, ha="center", color=FAINT)
         note = ""
     else:
         _draw_graticule(axes, view)
@@ -88,9 +105,10 @@ def polygon_map(shapes: Iterable[Shape], title: str) -> bytes:
     frame = Rectangle((_LEFT_PX, _TOP_PX), _MAP_PX, height, fill=False, edgecolor=FAINTER, linewidth=points(1))
     axes.add_patch(frame)
     nowhere = f"{places.nowhere:,} without a shape that can be drawn." if places.nowhere else ""
-    write(axes, _LEFT_PX, _TOP_PX + height + 44, f"{note} {nowhere}".strip(), 14, va="top", color=FAINT)
+    words = "\n".join(textwrap.wrap(f"{note} {nowhere}", _LINE_LETTERS))
+    write(axes, MARGIN_PX, note_top, words, _LETTERS_PX, va="top", color=FAINT)
     legend = [(state.replace("_", " "), UNIT_LOOKS[state], count) for state, count in places.counts.items()]
-    draw_legend(axes, legend, WIDTH_PX - _RIGHT_PX - LEGEND_PX, _TOP_PX)
+    draw_legend(axes, legend, legend_top)
     return png_of(axes)
 
 
@@ -99,9 +117,9 @@ def view_of(extent: Extent) -> View:
     lat = (extent.south + extent.north) / 2
     across = max(extent.east - extent.west, _SMALLEST_DEGREES) * _shortening(lat)
     down = max(extent.north - extent.south, _SMALLEST_DEGREES)
-    width = _MAP_PX - 2 * _MARGIN_PX
-    height = min(max(math.ceil(width / across * down) + 2 * _MARGIN_PX, _LOWEST_PX), _HIGHEST_PX)
-    degree_px = min(width / across, (height - 2 * _MARGIN_PX) / down)
+    width = _MAP_PX - 2 * _INSET_PX
+    height = min(max(math.ceil(width / across * down) + 2 * _INSET_PX, _LOWEST_PX), _HIGHEST_PX)
+    degree_px = min(width / across, (height - 2 * _INSET_PX) / down)
     return View((extent.west + extent.east) / 2, lat, degree_px, height)
 
 
@@ -190,19 +208,19 @@ def strips(counts: list[int], side: int) -> Iterator[tuple[int, int, int]]:
 def _draw_graticule(axes: Axes, view: View) -> None:
     lines: list[list[tuple[float, float]]] = []
     right, bottom = _LEFT_PX + _MAP_PX, _TOP_PX + view.height_px
-    for lon, words in _marks(view.middle_lon, _MAP_PX / 2 / view.degree_lon_px, 120 / view.degree_lon_px):
+    for lon, words in _marks(view.middle_lon, _MAP_PX / 2 / view.degree_lon_px, 100 / view.degree_lon_px):
         x = float(view.x_of(np.array(lon)))
         lines.append([(x, _TOP_PX), (x, bottom)])
         east = (lon + 180) % 360 - 180
         words = words.format(abs(east), _side(east, "WE"))
-        write(axes, x, bottom + 8, words, 14, ha="center", va="top", color=FAINT)
-    for lat, words in _marks(view.middle_lat, view.height_px / 2 / view.degree_px, 80 / view.degree_px):
+        write(axes, x, bottom + 7, words, _LETTERS_PX, ha="center", va="top", color=FAINT)
+    for lat, words in _marks(view.middle_lat, view.height_px / 2 / view.degree_px, 60 / view.degree_px):
         if abs(lat) > 90:
             continue
         y = float(view.y_of(np.array(lat)))
         lines.append([(_LEFT_PX, y), (right, y)])
         words = words.format(abs(lat), _side(lat, "SN"))
-        write(axes, _LEFT_PX - 8, y, words, 14, ha="right", va="center", color=FAINT)
+        write(axes, _LEFT_PX - 8, y, words, _LETTERS_PX, ha="right", va="center", color=FAINT)
     axes.add_collection(LineCollection(lines, colors="#e4e8eb", linewidths=points(1), zorder=1))
 
 

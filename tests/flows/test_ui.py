@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
+from tasks.report.drawing import DENSITY, WIDTH_PX
 from tests.flows.desk import Desk
 
 pytestmark = [pytest.mark.campaign, pytest.mark.timeout(900)]  # the first waits for Cassandra, server and worker
@@ -106,5 +107,6 @@ def test_a_run_is_started_from_the_form_and_its_artifacts_are_read(form: Page, d
     expect(form.get_by_role("heading", name="What to do next")).to_be_visible()
     picture = form.get_by_role("img", name="Map of H05V03")
     expect(picture).to_be_visible()
-    assert picture.evaluate("picture => picture.naturalWidth") > 0
+    assert picture.evaluate("picture => picture.naturalWidth") == DENSITY * WIDTH_PX
+    assert picture.evaluate("picture => picture.clientWidth") >= WIDTH_PX, "its words are too small"
     assert list(Path(deployed.out).rglob("H05V03_*.json"))

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import pytest
@@ -9,8 +10,10 @@ from PIL import Image
 
 from tasks.chips.grid import REGIONS, Chip, Tile, Window, parse_window, row_column
 from tasks.report.chips import ChipLine, count_states
+from tasks.report.drawing import DENSITY
 from tasks.report.maps import frame_of, tile_map
 from tasks.report.palette import HATCHES, STATE_LOOKS, hatch_repeats, ink_on
+from tests.tasks.report.lettering import check_lettering
 from tests.tasks.report.sight import SIGHTS, distance, luminance, picture, rgb
 
 TILE = Tile(REGIONS["conus"], 5, 3)
@@ -31,7 +34,8 @@ def lines_of(window: str) -> list[ChipLine]:
 def middle_of(line: ChipLine, lines: Sequence[ChipLine]) -> tuple[int, int]:
     frame = frame_of(lines)
     half = (frame.chip_px - 1) / 2
-    return int(frame.x_of(line.column) + half), int(frame.y_of(line.row) + half)
+    x, y = frame.x_of(line.column) + half, frame.y_of(line.row) + half
+    return int(DENSITY * x), int(DENSITY * y)
 
 
 # The map
@@ -50,18 +54,44 @@ def test_the_middle_of_each_chip_has_the_colour_of_its_state(window: str) -> Non
 @pytest.mark.parametrize(
     ("window", "size"),
     [
-        (":,:", (1190, 946)),
-        ("0:4,0:4", (1160, 916)),
-        ("3,7", (960, 586)),
-        ("3,:", (1190, 586)),
-        (":,7", (960, 946)),
+        (":,:", (1168, 1668)),
+        ("0:4,0:4", (1168, 1664)),
+        ("0:6,0:4", (1168, 1848)),
+        ("3,7", (1168, 1068)),
+        ("3,:", (1168, 786)),
+        (":,7", (1168, 1768)),
     ],
 )
-def test_a_map_is_as_large_as_its_chips_need_and_at_most_1200_by_1000(window: str, size: tuple[int, int]) -> None:
+def test_a_map_is_as_high_as_its_chips_need_and_small_enough_for_an_artifact(
+    window: str, size: tuple[int, int]
+) -> None:
     png = tile_map(lines_of(window), "H05V03", CORNER)
     assert Image.open(io.BytesIO(png)).format == "PNG"
     assert picture(png).size == size
-    assert len(png) < 200_000
+    assert len(png) < 350_000
+
+
+@pytest.mark.parametrize(
+    "window", [":,:", "0:4,0:4", "0:5,0:5", "0:6,0:4", "10:20,30:45", "7:40,49", "3,7", "3,:", ":,7"]
+)
+def test_the_words_of_a_map_can_be_read_in_the_prefect_ui(window: str) -> None:
+    words = check_lettering(lambda: tile_map(lines_of(window), "W" * 100, CORNER))
+    assert words[0].endswith("W…")
+    assert {"complete", "quarantined", "all"} <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("window", "words"),
+    [
+        ("0:4,0:4", ["stale", "10,000 pixels", "37 failed"]),
+        ("0:5,0:5", ["stale", "37 failed"]),
+        ("0:6,0:6", []),
+    ],
+)
+def test_words_stand_in_a_chips_square_as_far_as_they_fit(window: str, words: list[str]) -> None:
+    lines = [replace(line, state="stale", pixels=10_000, failed=37, missing=0) for line in lines_of(window)]
+    written = check_lettering(lambda: tile_map(lines, "H05V03", CORNER))
+    assert written.count("\n".join(words)) == (len(lines) if words else 0)
 
 
 def test_the_same_chips_give_the_same_bytes_without_date_or_program() -> None:
@@ -86,7 +116,7 @@ def test_title_and_corner_are_part_of_the_picture() -> None:
 
 @pytest.mark.parametrize("title", ["costs $5 or $x^{$", "long " * 100, "", "two\nlines"])
 def test_no_title_breaks_a_map(title: str) -> None:
-    assert picture(tile_map(lines_of("3,7"), title, CORNER)).size == (960, 586)
+    assert picture(tile_map(lines_of("3,7"), title, CORNER)).size == (1168, 1068)
 
 
 def test_a_map_of_nothing_is_refused() -> None:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.report.polygon_maps import WIDTH_PX, polygon_map, strips, view_of
+from tasks.report.drawing import DENSITY, WIDTH_PX
+from tasks.report.polygon_maps import polygon_map, strips, view_of
 from tasks.report.polygon_palette import UNIT_LOOKS, every_state, urgency
 from tasks.report.polygon_places import MOST_OUTLINES, Extent, Shape, gather
+from tests.tasks.report.lettering import check_lettering
 from tests.tasks.report.sight import SIGHTS, distance, picture, rgb
 
 PAPER = (255, 255, 255)
@@ -40,7 +42,7 @@ def pixel(shapes: Iterable[Shape], lon: float, lat: float) -> tuple[int, ...]:
     extent = gather(known).extent
     assert extent is not None
     view = view_of(extent)
-    at = int(view.x_of(np.array(lon))), int(view.y_of(np.array(lat)))
+    at = int(DENSITY * view.x_of(np.array(lon))), int(DENSITY * view.y_of(np.array(lat)))
     found = picture(polygon_map(known, "wetlands")).getpixel(at)
     assert isinstance(found, tuple)
     return found
@@ -148,9 +150,10 @@ def test_polygons_on_both_sides_of_greenwich_stay_where_they_are() -> None:
     ],
 )
 def test_what_has_no_place_is_counted_and_not_drawn(text: str | None) -> None:
-    places = gather([("failed", text), ("done", box(148, -36, 1))])
+    shapes = [("failed", text), ("done", box(148, -36, 1))]
+    places = gather(shapes)
     assert (places.nowhere, places.counts["failed"], len(places.lon)) == (1, 1, 1)
-    assert picture(polygon_map([("failed", text), ("done", box(148, -36, 1))], "wetlands")).width == WIDTH_PX
+    assert picture(polygon_map(shapes, "wetlands")).width == DENSITY * WIDTH_PX
 
 
 @pytest.mark.parametrize("ring", [[[140, -30], [150, -30], [150, -36]], [[140, -30], [150, -36]]])
@@ -165,7 +168,7 @@ def test_a_broken_ring_is_a_dot_where_it_lies(ring: list[list[float]]) -> None:
 
 @pytest.mark.parametrize("shapes", [[], [("failed", None)]])
 def test_a_map_of_nothing_says_so_instead_of_failing(shapes: list[Shape]) -> None:
-    assert picture(polygon_map(shapes, "wetlands")).width == WIDTH_PX
+    assert picture(polygon_map(shapes, "wetlands")).width == DENSITY * WIDTH_PX
 
 
 @pytest.mark.parametrize(
@@ -179,7 +182,7 @@ def test_a_map_of_nothing_says_so_instead_of_failing(shapes: list[Shape]) -> Non
 )
 def test_whatever_its_extent_a_map_has_a_size_to_look_at_and_holds_all_of_it(extent: Extent) -> None:
     view = view_of(extent)
-    assert 400 <= view.height_px <= 760
+    assert 260 <= view.height_px <= 480
     png = polygon_map(
         [
             ("done", json.dumps({"type": "Point", "coordinates": [lon, lat]}))
@@ -188,10 +191,10 @@ def test_whatever_its_extent_a_map_has_a_size_to_look_at_and_holds_all_of_it(ext
         ],
         "wetlands",
     )
-    assert picture(png).size == (WIDTH_PX, view.height_px + 184)
+    assert picture(png).size == (DENSITY * WIDTH_PX, DENSITY * (view.height_px + 298))
     corners = view.x_of(np.array([extent.west, extent.east])), view.y_of(np.array([extent.north, extent.south]))
-    assert 84 <= corners[0][0] <= corners[0][1] <= 84 + 796
-    assert 100 <= corners[1][0] <= corners[1][1] <= 100 + view.height_px
+    assert 84 <= corners[0][0] <= corners[0][1] <= 84 + 460
+    assert 80 <= corners[1][0] <= corners[1][1] <= 80 + view.height_px
 
 
 def test_a_square_on_the_ground_is_a_square_on_the_map() -> None:
@@ -208,7 +211,7 @@ def test_the_same_polygons_give_the_same_bytes_without_date_or_program() -> None
 
 @pytest.mark.parametrize("title", ["costs $5 or $x^{$", "long " * 100, "", "two\nlines"])
 def test_no_title_breaks_a_map(title: str) -> None:
-    assert picture(polygon_map(many(3), title)).width == WIDTH_PX
+    assert picture(polygon_map(many(3), title)).width == DENSITY * WIDTH_PX
 
 
 def test_a_state_that_no_report_knows_is_an_error() -> None:
@@ -234,6 +237,22 @@ def test_many_large_geometries_are_not_held_at_once() -> None:
         tracemalloc.stop()
     assert len(places.lon) == 10_000
     assert peak < 10_000 * blanks / 2
+
+
+TINY = [("done", box(146.1234, -20.1234, 0.0001)), ("failed", box(146.1239, -20.1239, 0.0001))]
+WORLD = [("done", json.dumps({"type": "Point", "coordinates": place})) for place in ([-180, -90], [180, 90])]
+WIDE = [("done", box(140, -30, 1)), ("failed", box(179, -30, 1)), ("failed", None)]
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [[], TINY, WORLD, WIDE, [*many(3_000), *[("failed", None)] * 1_200]],
+    ids=["nothing", "tiny", "world", "wide", "many"],
+)
+def test_the_words_of_a_map_can_be_read_in_the_prefect_ui(shapes: list[Shape]) -> None:
+    words = check_lettering(lambda: polygon_map(shapes, "W" * 100))
+    assert {"done", "failed", "all"} <= set(words)
+    assert len(polygon_map(shapes, "wetlands")) < 350_000
 
 
 # The palette

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 
 from tasks.chips.grid import REGIONS, tile_named
+from tasks.report.drawing import DENSITY, WIDTH_PX
 from tasks.report.region_maps import region_map
 from tasks.report.region_page import region_page
 from tasks.report.tiles import TILE_LOOKS, TileLine, count_conditions
+from tests.tasks.report.lettering import check_lettering
 from tests.tasks.report.reading import Reading
 from tests.tasks.report.sight import SIGHTS, distance, picture, rgb
 
 HOSTILE = "<script>alert(1)</script><img src=https://example.com/x onerror=alert(2)> \"'&`"
 LARGEST_PX = 150
-LEFT_PX, TOP_PX = 66, 132
+LEFT_PX, TOP_PX = 46, 108
 
 
 def line(name: str, condition: str, **how: Any) -> TileLine:
@@ -33,31 +35,46 @@ def page_of(lines: list[TileLine] = LINES, **how: Any) -> Reading:
     return Reading(region_page(lines, **known | how))
 
 
+def colour_at(png: bytes, x: float, y: float) -> Any:
+    """Return the colour of a place on a map's first tile, pixels from its upper left corner."""
+    return picture(png).getpixel((int(DENSITY * (LEFT_PX + x)), int(DENSITY * (TOP_PX + y))))
+
+
 def test_a_tile_has_the_colour_of_its_condition() -> None:
-    drawn = picture(region_map([line("H05V03", "open")], "conus"))
-    assert drawn.getpixel((LEFT_PX + 20, TOP_PX + 20)) == rgb(TILE_LOOKS["open"].colour)
+    drawn = region_map([line("H05V03", "open")], "conus")
+    assert colour_at(drawn, 20, 20) == rgb(TILE_LOOKS["open"].colour)
 
 
 @pytest.mark.parametrize(("home", "is_dark"), [(1250, [True, False]), (0, [False, False]), (2499, [True, True])])
 def test_the_bar_of_an_unfinished_tile_is_as_long_as_what_of_it_is_home(home: int, is_dark: list[bool]) -> None:
-    drawn = picture(region_map([line("H05V03", "open", home=home)], "conus"))
+    drawn = region_map([line("H05V03", "open", home=home)], "conus")
 
-    foot = TOP_PX + LARGEST_PX - 15
-    at_a_third_and_at_two = [drawn.getpixel((LEFT_PX + LARGEST_PX * part // 3, foot)) for part in (1, 2)]
+    at_a_third_and_at_two = [colour_at(drawn, LARGEST_PX * part / 3, LARGEST_PX - 15) for part in (1, 2)]
     assert [colour == rgb("#0f6650") for colour in at_a_third_and_at_two] == is_dark
 
 
 def test_a_run_under_way_is_framed() -> None:
     idle, busy = (region_map([line("H05V03", "open", under_way=run)], "conus") for run in ("", "a run"))
 
-    assert picture(idle).getpixel((LEFT_PX + 2, TOP_PX + 40)) != picture(busy).getpixel((LEFT_PX + 2, TOP_PX + 40))
+    assert colour_at(idle, 2, 40) != colour_at(busy, 2, 40)
 
 
-def test_a_whole_region_fits_a_page_and_few_tiles_are_drawn_large() -> None:
-    grid = [line(f"H{h:02}V{v:02}", "unknown") for h, v in itertools.product(range(33), range(22))]
+@pytest.mark.parametrize(("columns", "rows", "height"), [(33, 22, 624), (5, 22, 822), (6, 1, 380), (1, 1, 444)])
+def test_regions_of_any_size_fit_a_page_and_their_words_can_be_read_in_the_prefect_ui(
+    columns: int, rows: int, height: int
+) -> None:
+    grid = [
+        line(f"H{h:02}V{v:02}", condition, home=2500, under_way="a run")
+        for (h, v), condition in zip(
+            itertools.product(range(columns), range(rows)), itertools.cycle(TILE_LOOKS), strict=False
+        )
+    ]
 
-    assert picture(region_map(grid, "conus")).width <= 1280
-    assert picture(region_map(grid[:1], "conus")).width >= 960
+    drawn = region_map(grid, "conus")
+    assert picture(drawn).size == (DENSITY * WIDTH_PX, DENSITY * height)
+    assert len(drawn) < 350_000
+    words = check_lettering(lambda: region_map(grid, "W" * 100))
+    assert {"finished", "needs person", "all", "bar: what of it is home"} <= set(words)
 
 
 def test_the_same_tiles_give_the_same_bytes() -> None:
