@@ -136,18 +136,21 @@ def _draw_each(axes: Axes, places: Places, view: View) -> str:
         return np.column_stack([view.x_of(lon), view.y_of(lon_lat[:, 1])])
 
     shapes = shapely.transform(shapely.force_2d(places.outlines), in_pixels)
-    west, north, east, south = shapely.bounds(shapes).T
-    areal = np.isin(shapely.get_type_id(shapes), (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON))
-    large = areal & (np.maximum(east - west, south - north) >= _DOT_PX)
-    x, y = view.x_of(places.lon), view.y_of(places.lat)
+    parts, owners = shapely.get_parts(shapes, return_index=True)
+    west, north, east, south = shapely.bounds(parts).T
+    large = np.zeros(len(shapes), bool)
+    np.logical_or.at(large, owners, np.maximum(east - west, south - north) >= _DOT_PX)
+    small, broken = ~large[owners], np.isin(np.arange(len(shapes)), owners, invert=True)
+    dots = np.concatenate([owners[small], np.flatnonzero(broken)])
+    x = np.concatenate([(west + east)[small] / 2, view.x_of(places.lon)[broken]])
+    y = np.concatenate([(north + south)[small] / 2, view.y_of(places.lat)[broken]])
     for rank, look in enumerate(UNIT_LOOKS.values()):
         ours = places.urgency == rank
         how: dict[str, Any] = {"facecolors": look.colour, "edgecolors": ink_on(look.colour), "zorder": 2 + rank}
         if paths := [_path(shape) for shape in shapely.simplify(shapes[ours & large], 0.25)]:
             axes.add_collection(PathCollection(paths, linewidths=points(1), **how))
-        dots = ours & ~large
-        if dots.any():
-            axes.scatter(x[dots], y[dots], s=points(_DOT_PX) ** 2, linewidths=points(0.8), **how)
+        if (ours_small := ours[dots]).any():
+            axes.scatter(x[ours_small], y[ours_small], s=points(_DOT_PX) ** 2, linewidths=points(0.8), **how)
     return "Too small to see is drawn as a dot; where polygons overlap, the most in need of a person is on top."
 
 

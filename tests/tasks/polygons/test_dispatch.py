@@ -494,8 +494,9 @@ def test_a_run_that_comes_when_another_has_all_that_the_service_takes_gets_its_p
     ):
         first = threads.submit(one.dispatch, units, LIMIT_S)
         until(lambda: len(service.received) > 8)
-        sent_before = one.progress.sent
         second = threads.submit(other.dispatch, units, LIMIT_S)
+        until(lambda: other.progress.sent > 0)
+        sent_before = one.progress.sent
         assert (first.result()[Own.DONE], second.result()[Own.DONE]) == (200, 200)
         sent_since = one.progress.sent - sent_before
     assert other.progress.sent > sent_since / 2

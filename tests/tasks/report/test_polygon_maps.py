@@ -68,6 +68,13 @@ def test_a_polygon_too_small_to_see_is_a_dot() -> None:
     assert pixel(shapes, 150.00005, -35.99995) == looks("failed")
 
 
+def test_each_part_of_a_polygon_whose_parts_are_too_small_to_see_is_a_dot() -> None:
+    parts = [json.loads(box(west, -36, 0.0001))["coordinates"] for west in (146, 149)]
+    shapes = [("failed", json.dumps({"type": "MultiPolygon", "coordinates": parts}))]
+    assert pixel(shapes, 146.00005, -35.99995) == looks("failed")
+    assert pixel(shapes, 149.00005, -35.99995) == looks("failed")
+
+
 def test_points_and_multipolygons_are_drawn() -> None:
     parts = [json.loads(box(west, -36, 1))["coordinates"] for west in (146, 149)]
     shapes = [
