@@ -32,9 +32,10 @@ from tests.faults.conftest import AtDesk
 from tests.service_desk import Service
 
 TILES = int(os.environ.get("REGION_TILES", "12"))
-AT_ONCE = 4 if TILES < 100 else 24
 RUNS = 2
 """Of each worker at once: one waits while the other works."""
+AT_ONCE = 8 if TILES >= 100 else 4
+"""Twice what the two workers take, so that they have something to do while the region is run again."""
 LIMIT_S = 600.0 + 60.0 * TILES
 OF_TILES = FlowFilter(name=FlowFilterName(any_=["tile-campaign"]))
 
