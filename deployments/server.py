@@ -5,6 +5,7 @@ Importing this module does not import prefect: the command asks it whether a ser
 
 import contextlib
 import json
+import os
 import sys
 import urllib.error
 import urllib.request
@@ -54,6 +55,9 @@ CLIENT_SETTINGS = {
     "PREFECT_API_REQUEST_TIMEOUT": "120",
 }
 """Environment of the runs, beside PREFECT_API_URL; names as of Prefect 3.8.8."""
+
+DATABASE_URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+"""Where this is set, as postgresql+asyncpg://..., the server is on that database instead of SQLite."""
 
 _PREFERRED_PORT = 4200
 _READY_WITHIN_S = 120.0  # 7 to 14 s on a fresh database
@@ -128,7 +132,7 @@ def _program(folder: Path, port: int) -> supervise.Program:
             **SERVER_SETTINGS,
             "PYTHONUNBUFFERED": "1",  # its last words are in the log even when it is killed
             "PREFECT_HOME": str(home),
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}",
+            DATABASE_URL: os.environ.get(DATABASE_URL) or f"sqlite+aiosqlite:///{home / 'prefect.db'}",
             "PREFECT_API_URL": api_url,
             "PREFECT_SERVER_UI_API_URL": api_url,
         },

@@ -95,6 +95,18 @@ def test_the_workers_folder_holds_nothing_that_shadows_our_packages(up: local.Lo
 
 
 @pytest.mark.campaign
+def test_a_server_is_on_the_database_that_its_user_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERLANDER_STATE_FOLDER", str(tmp_path))
+    monkeypatch.setenv(server.DATABASE_URL, f"sqlite+aiosqlite:///{tmp_path / 'ours.db'}")
+    try:
+        server.up(print)
+        assert (tmp_path / "ours.db").exists()
+        assert not list(tmp_path.rglob("prefect.db"))
+    finally:
+        server.down()
+
+
+@pytest.mark.campaign
 @pytest.mark.timeout(400)  # it waits for two servers
 def test_a_server_whose_port_was_taken_while_it_started_takes_another(
     prefect_server: server.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
