@@ -36,6 +36,9 @@ WORKER_SETTINGS = {
 }
 """Environment of the worker and, through it, of its runs; names as of Prefect 3.8.8."""
 
+GIVING_WAY = ("nice", "-n", "10")
+"""Before the worker's command, for its runs: on few cores they would keep the server beside them from its work."""
+
 _READY_WITHIN_S = 120.0
 _STOPPED_WITHIN_S = 40.0  # its runs get half a minute to end
 
@@ -110,7 +113,7 @@ def _program(folder: Path, api_url: str, settings: Mapping[str, str], runs: int)
         name="Prefect worker",
         folder=folder,
         command=[
-            *(sys.executable, "-m", "prefect", "worker", "start"),
+            *(*GIVING_WAY, sys.executable, "-m", "prefect", "worker", "start"),
             *("--pool", POOL, "--type", "process", "--name", name, "--limit", str(runs)),
         ],
         environment={

@@ -23,7 +23,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments import server
 from deployments.automations import automations, register_automations
-from deployments.worker import POOL, WORKER_SETTINGS
+from deployments.worker import GIVING_WAY, POOL, WORKER_SETTINGS
 from tests.flows.desk import Desk, Ran
 
 PATIENCE_S = 600.0
@@ -101,7 +101,7 @@ class Crew:
         """Start a worker that takes so many runs at once, in an empty folder; it is gone after the block."""
         folder = self.desk.folder / name
         folder.mkdir()
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+        command = [*GIVING_WAY, sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL]
         variables = {
             **os.environ,
             **WORKER_SETTINGS,
@@ -111,7 +111,7 @@ class Crew:
         }
         with (folder / "log").open("wb") as log:
             process = psutil.Popen(
-                [*command, "--name", name, "--limit", str(runs)],
+                [*command, "--type", "process", "--name", name, "--limit", str(runs)],
                 cwd=folder,
                 env=variables | self.settings,
                 stdout=log,

@@ -90,6 +90,10 @@ def test_the_worker_reports_to_the_pool_that_the_deployments_name(up: local.Loca
         assert json.loads(answer.read())["work_queue_name"] == "default"
 
 
+def test_runs_give_way_to_the_server_on_a_busy_machine(up: local.Local) -> None:
+    assert psutil.Process(up.worker.pid).nice() > psutil.Process(up.server.pid).nice()
+
+
 def test_the_workers_folder_holds_nothing_that_shadows_our_packages(up: local.Local) -> None:
     assert worker.foreign_files(worker.own_folder()) == []
 
