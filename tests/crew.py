@@ -164,14 +164,15 @@ class Crew:
 
 
 @contextmanager
-def crew(desk: Desk, **settings: str) -> Iterator[Crew]:
+def crew(desk: Desk, database: str | None = None, **settings: str) -> Iterator[Crew]:
     """Start a server for a desk, and register everything; a run that died is marked after `SILENT_FOR`.
 
     Args:
         desk: whose commands and workers it is for.
+        database: URL of the server's database; without it, a SQLite file.
         settings: variables for the workers, beside the desk's.
     """
-    state = {"OVERLANDER_STATE_FOLDER": str(desk.folder / "state")}
+    state = {"OVERLANDER_STATE_FOLDER": str(desk.folder / "state"), server.DATABASE_URL: database or ""}
     with mock.patch.dict(os.environ, state):
         found = server.up(print)
     try:

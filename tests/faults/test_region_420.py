@@ -28,6 +28,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from flows.children import UNDER_WAY
 from tasks.chips.grid import REGIONS, Tile
 from tests.crew import Crew, Worker, await_that, crew
+from tests.debian_postgres import debian_postgres
 from tests.faults.conftest import AtDesk
 from tests.service_desk import Service
 
@@ -106,7 +107,11 @@ def test_a_region_interrupted_in_the_middle_comes_home_with_one_request_a_chip(
     listed = desk.folder / "tiles.txt"
     listed.write_text("\n".join(inland(TILES)))
     began = time.monotonic()
-    with crew(desk, OVERLANDER_STALL_AFTER_S="3600") as people, watched(people) as figures:
+    with (
+        debian_postgres() as database,
+        crew(desk, database, OVERLANDER_STALL_AFTER_S="3600") as people,
+        watched(people) as figures,
+    ):
         operator = Operator(people, listed)
         with people.worker("north", RUNS) as north, people.worker("south", RUNS) as south:
             figures.workers += [north, south]
