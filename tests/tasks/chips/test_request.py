@@ -107,12 +107,12 @@ def test_a_crash_loop_stalls_is_asked_again_and_then_left_to_a_person(
 def test_what_only_waits_is_asked_again_when_chips_requested_later_have_rows(
     first: dict[str, Any], state: str, working: Working, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OVERLANDER_STALL_AFTER_S", "1.2")
+    monkeypatch.setenv("OVERLANDER_STALL_AFTER_S", "3")
     with a_run(working, service, "30,30:32") as place:
         silent, later = place.campaign.chips
         trouble(place, service, first)
         ask(place, only={silent})
-        long_after = known(place)[silent].asked.at + timedelta(seconds=1.3)
+        long_after = known(place)[silent].asked.at + timedelta(seconds=3.1)
         await_that(lambda: datetime.now(UTC) > long_after)
         assert look(place)[silent].state.value == state
         assert silent not in decide(place).steps
@@ -126,12 +126,12 @@ def test_one_second_request_does_not_lead_to_others(
     working: Working, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of the first job of a chip asked for twice are no sign that its second job, far behind, has started."""
-    monkeypatch.setenv("OVERLANDER_STALL_AFTER_S", "1.2")
+    monkeypatch.setenv("OVERLANDER_STALL_AFTER_S", "3")
     with a_run(working, service, "30,30:32") as place:
         twice, once = place.campaign.chips
         service.plan(paused=True)
         ask(place)
-        long_after = known(place)[once].asked.at + timedelta(seconds=1.3)
+        long_after = known(place)[once].asked.at + timedelta(seconds=3.1)
         await_that(lambda: datetime.now(UTC) > long_after)
         ask(place, again={State.QUEUED}, only={twice})
         service.plan({once: [{"lost_job": True}]}, paused=False)
@@ -493,12 +493,12 @@ def test_a_queue_ten_times_as_long_as_the_patience_gets_one_request_a_chip(
 def test_somebody_elses_request_is_waited_for_however_long_ago_ours_was(
     working: Working, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OVERLANDER_STALL_AFTER_S", "1.2")
+    monkeypatch.setenv("OVERLANDER_STALL_AFTER_S", "3")
     with a_run(working, service, "30,30:32") as place:
         ours, later = place.campaign.chips
         ask(place, only={ours})
         bring_home(place, until=lambda: known(place)[ours].state == State.COMPLETE)
-        long_after = known(place)[ours].asked.at + timedelta(seconds=1.3)
+        long_after = known(place)[ours].asked.at + timedelta(seconds=3.1)
         await_that(lambda: datetime.now(UTC) > long_after)
         bring_home(place, until=lambda: known(place)[later].state == State.COMPLETE)
         service.plan(paused=True)
