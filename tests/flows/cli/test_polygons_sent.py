@@ -87,7 +87,7 @@ def test_a_later_narrower_run_sends_nothing_outside_of_its_selection(
 
     ran = run(wps_desk, wps_desk.folder / "wetlands.gpkg", "--where", "OBJECTID = 4")
 
-    assert (ran.status, own(ran), sent(scripted_wps)) == (LEFT, {"done": 2, "pending": 3}, 2)
+    assert (ran.status, own(ran), sent(scripted_wps)) == (COMPLETED, {"done": 2, "pending": 3}, 2)
 
 
 def test_max_requests_bounds_a_run_and_the_next_goes_on(
