@@ -47,50 +47,23 @@ def automations(notify: UUID | None = None, silent_for: timedelta = SILENT_FOR) 
         silent_for: how long a run may be without a heartbeat before it counts as dead.
     """
     wanted = [
-        AutomationCore(
-            name="Overlander: mark runs that died",
-            description="A run killed without a word would stay as it is for ever; the hourly schedule goes on.",
-            trigger=EventTrigger(
-                posture=Posture.Proactive,
-                after=ALIVE,
-                # Any event will do: a run's last state may have a name of ours, as Waiting.
-                expect={"prefect.flow-run.*"},
-                match=_ANY_RUN,
-                match_related=_OURS,
-                for_each={"prefect.resource.id"},
-                within=silent_for,
-            ),
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.CRASHED,
-                    message=(
-                        f"No sign of life for {silent_for.total_seconds():.0f} s: its process or machine is gone. "
-                        "What it did is kept; run it again to go on."
-                    ),
-                )
-            ],
+        _when_nothing_follows(
+            "Overlander: mark runs that died",
+            "A run killed without a word would stay as it is for ever; the hourly schedule goes on.",
+            after=ALIVE,
+            expect={"prefect.flow-run.*"},  # any will do: a run's last state may have a name of ours, as Waiting
+            within=silent_for,
+            state=StateType.CRASHED,
+            words=f"No sign of life for {silent_for.total_seconds():.0f} s",
         ),
-        AutomationCore(
-            name="Overlander: end runs whose cancelling nobody carries out",
-            description="A worker stops what is cancelled; where its machine is gone, nobody does.",
-            trigger=EventTrigger(
-                posture=Posture.Proactive,
-                after={"prefect.flow-run.Cancelling"},
-                expect={"prefect.flow-run.Cancelled"},  # Prefect lets nothing else follow
-                match=_ANY_RUN,
-                match_related=_OURS,
-                for_each={"prefect.resource.id"},
-                within=silent_for,
-            ),
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.CANCELLED,
-                    message=(
-                        f"No worker stopped it in {silent_for.total_seconds():.0f} s: its process or machine is "
-                        "gone. What it did is kept; run it again to go on."
-                    ),
-                )
-            ],
+        _when_nothing_follows(
+            "Overlander: end runs whose cancelling nobody carries out",
+            "A worker stops what is cancelled; where its machine is gone, nobody does.",
+            after={"prefect.flow-run.Cancelling"},
+            expect={"prefect.flow-run.Cancelled"},  # Prefect lets nothing else follow
+            within=silent_for,
+            state=StateType.CANCELLED,
+            words=f"No worker stopped it in {silent_for.total_seconds():.0f} s",
         ),
         AutomationCore(
             name="Overlander: say what a late run waits for",
@@ -136,6 +109,38 @@ def automations(notify: UUID | None = None, silent_for: timedelta = SILENT_FOR) 
             )
         )
     return wanted
+
+
+def _when_nothing_follows(
+    name: str,
+    description: str,
+    *,
+    after: set[str],
+    expect: set[str],
+    within: timedelta,
+    state: StateType,
+    words: str,
+) -> AutomationCore:
+    """Return the automation that ends a run of ours when no event that is expected follows another in time."""
+    return AutomationCore(
+        name=name,
+        description=description,
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            after=after,
+            expect=expect,
+            match=_ANY_RUN,
+            match_related=_OURS,
+            for_each={"prefect.resource.id"},
+            within=within,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=state,
+                message=f"{words}: its process or machine is gone. What it did is kept; run it again to go on.",
+            )
+        ],
+    )
 
 
 def register_automations(client: SyncPrefectClient, wanted: Sequence[AutomationCore]) -> None:

@@ -36,9 +36,6 @@ WORKER_SETTINGS = {
 }
 """Environment of the worker and, through it, of its runs; names as of Prefect 3.8.8."""
 
-GIVING_WAY = ("nice", "-n", "10")
-"""Before the worker's command, for its runs: on few cores they would keep the server beside them from its work."""
-
 _READY_WITHIN_S = 120.0
 _STOPPED_WITHIN_S = 40.0  # its runs get half a minute to end
 
@@ -106,16 +103,21 @@ def digest_of(settings: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
+def command_of(name: str, runs: int) -> list[str]:
+    """Return the command of a process worker; its runs give way to a server beside them, which few cores need."""
+    return [
+        *("nice", "-n", "10", sys.executable, "-m", "prefect", "worker", "start"),
+        *("--pool", POOL, "--type", "process", "--name", name, "--limit", str(runs)),
+    ]
+
+
 def _program(folder: Path, api_url: str, settings: Mapping[str, str], runs: int) -> supervise.Program:
     name = f"overlander on {socket.gethostname()}"
     started = datetime.now(UTC)
     return supervise.Program(
         name="Prefect worker",
         folder=folder,
-        command=[
-            *(*GIVING_WAY, sys.executable, "-m", "prefect", "worker", "start"),
-            *("--pool", POOL, "--type", "process", "--name", name, "--limit", str(runs)),
-        ],
+        command=command_of(name, runs),
         environment={
             **WORKER_SETTINGS,
             **settings,

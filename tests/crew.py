@@ -5,7 +5,6 @@ As on several machines: every command and every worker is a process of its own w
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments import server
 from deployments.automations import automations, register_automations
-from deployments.worker import GIVING_WAY, POOL, WORKER_SETTINGS
+from deployments.worker import POOL, WORKER_SETTINGS, command_of
 from tests.flows.desk import Desk, Ran
 
 PATIENCE_S = 600.0
@@ -101,7 +100,6 @@ class Crew:
         """Start a worker that takes so many runs at once, in an empty folder; it is gone after the block."""
         folder = self.desk.folder / name
         folder.mkdir()
-        command = [*GIVING_WAY, sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL]
         variables = {
             **os.environ,
             **WORKER_SETTINGS,
@@ -111,7 +109,7 @@ class Crew:
         }
         with (folder / "log").open("wb") as log:
             process = psutil.Popen(
-                [*command, "--type", "process", "--name", name, "--limit", str(runs)],
+                command_of(name, runs),
                 cwd=folder,
                 env=variables | self.settings,
                 stdout=log,

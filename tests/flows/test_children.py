@@ -1,9 +1,8 @@
 """What one flow asks of Prefect's API about others: one short of breath is asked again, a broken one told of."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from uuid import uuid4
 
 import pytest
@@ -11,6 +10,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import children
 from tasks.errors import ServiceAway
+from tests.webhook import listening
 
 
 @contextmanager
@@ -35,15 +35,8 @@ def api_that_answers(*statuses: int) -> Iterator[list[int]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Api) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api"}):
-                yield answered
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(Api) as address, temporary_settings({PREFECT_API_URL: f"{address}/api"}):
+        yield answered
 
 
 def test_an_api_that_is_short_of_connections_for_a_moment_is_asked_again() -> None:
