@@ -1,13 +1,13 @@
 """What the server does by itself, on a real one: a run killed without a word, a run nobody takes, a notice."""
 
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
@@ -16,7 +16,14 @@ from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
 from prefect.states import Cancelling, Pending, Running, Scheduled, Submitting
 
-from deployments.automations import EVENTS, FLOWS, automations, notification_block, register_automations
+from deployments.automations import (
+    EVENTS,
+    FLOWS,
+    SILENT_FOR,
+    automations,
+    notification_block,
+    register_automations,
+)
 from flows.news import EVENT_PREFIX, tell
 from flows.tile import tile_campaign
 from flows.upkeep import converge, verify
@@ -47,27 +54,47 @@ def api(deployed: Desk) -> Iterator[SyncPrefectClient]:
         yield client
 
 
-@pytest.fixture
-def impatient(api: SyncPrefectClient) -> Iterator[None]:
-    """Let the server wait ten seconds for a sign of life, the least that it takes."""
-    register_automations(api, automations(silent_for=timedelta(seconds=10)))
-    yield
-    register_automations(api, automations())
-
-
-@pytest.fixture
-def operators() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """Return the address of a webhook on loopback, and what it got."""
-    with webhook() as found:
-        yield found
-
-
 def await_that(holds: Callable[[], Any], what: str) -> Any:
     until = time.monotonic() + PATIENCE_S
     while not (found := holds()):
         assert time.monotonic() < until, f"not within {PATIENCE_S} s: {what}"
         time.sleep(0.5)
     return found
+
+
+@contextmanager
+def registered(api: SyncPrefectClient, silent_for: timedelta = SILENT_FOR) -> Iterator[list[dict[str, str]]]:
+    """Register the automations with a webhook to notify; yield what it gets from then on.
+
+    The server answers before its triggers know what it was given; none of them sees an event that comes between.
+    They learn of automations one by one, of the notification last: once it is heard of, all are known.
+    """
+    with webhook() as (url, got):
+        CustomWebhookNotificationBlock(
+            name="operators", url=url, json_data={"subject": "{{subject}}", "body": "{{body}}"}
+        ).save("operators", overwrite=True)
+        register_automations(api, automations(notification_block(api, "custom-webhook/operators"), silent_for))
+        try:
+            key = f"test-{uuid4()}"
+
+            def heard() -> bool:
+                tell("quiet", key, "A test", "Is anybody there?")
+                return bool(got)
+
+            await_that(heard, "an automation to be known to the server")
+            got.clear()
+            yield got
+        finally:
+            register_automations(api, automations())
+            for one in api.read_automations_by_name("Overlander: notify a person"):
+                api.delete_automation(one.id)
+
+
+@pytest.fixture
+def impatient(api: SyncPrefectClient) -> Iterator[None]:
+    """Let the server wait ten seconds for a sign of life, the least that it takes."""
+    with registered(api, silent_for=timedelta(seconds=10)):
+        yield
 
 
 def test_they_know_the_names_that_flows_and_events_have() -> None:
@@ -146,18 +173,10 @@ def test_a_run_that_no_worker_takes_says_what_it_waits_for_and_runs_when_one_com
     await_that(lambda: (state := api.read_flow_run(run.id).state) and state.is_final(), "its end")
 
 
-def test_a_person_is_notified_of_each_kind_of_news_once(
-    api: SyncPrefectClient, operators: tuple[str, list[dict[str, str]]]
-) -> None:
-    url, got = operators
+def test_a_person_is_notified_of_each_kind_of_news_once(api: SyncPrefectClient) -> None:
     # Unique to this run of the tests, since a campaign that says the same again is told of once a day.
-    key = f"tile-h05v03-{os.getpid()}"
-    CustomWebhookNotificationBlock(
-        name="operators", url=url, json_data={"subject": "{{subject}}", "body": "{{body}}"}
-    ).save("operators", overwrite=True)
-    told = notification_block(api, "custom-webhook/operators")
-    register_automations(api, automations(told))
-    try:
+    key = f"tile-h05v03-{uuid4()}"
+    with registered(api) as got:
 
         def told_of(news: str) -> list[dict[str, str]]:
             return [notice for notice in got if news in notice["body"]]
@@ -170,10 +189,6 @@ def test_a_person_is_notified_of_each_kind_of_news_once(
 
         assert not told_of("still need")
         assert told_of("Two chips")[0]["subject"] == "Overlander: H05V03"
-    finally:
-        register_automations(api, automations())
-        for one in api.read_automations_by_name("Overlander: notify a person"):
-            api.delete_automation(one.id)
 
 
 @pytest.mark.parametrize("named", ["custom-webhook/none-such", "operators", "results-cassandra/cluster"])
