@@ -47,19 +47,20 @@ def _check(parameters: dict[str, Any]) -> None:
     import asyncio
 
     from tasks.polygons.campaign import polygon_campaign_of
+    from tasks.polygons.selection import check_selection
     from tasks.polygons.site import service_of
-    from tasks.polygons.source import describe_source
     from tasks.settings import load_settings
 
-    named = ("process", "interval", "url", "layer", "crs", "bbox", "ids")
+    named = ("process", "interval", "url", "layer", "crs", "where", "bbox", "ids", "id_field")
     work = polygon_campaign_of(
         parameters["source"],
         split_by=parameters.get("split"),
         name=parameters.get("campaign"),
         out=parameters.get("out"),
+        properties=tuple(parameters.get("properties") or ()),
         **{name: parameters[name] for name in named if name in parameters},
     )
-    describe_source(work.source.path, work.source.layer, work.source.crs)
+    check_selection(work.source, work.selection, (*work.properties, *filter(None, [work.id_field])))
 
     async def ask() -> None:
         async with service_of(work, load_settings()) as service:

@@ -12,7 +12,7 @@ from fiona.errors import AttributeFilterError
 
 from tasks.errors import BadInput
 from tasks.polygons.crs import LON_LAT, Bounds, is_lon_lat, transformed_bounds
-from tasks.polygons.source import Layer, Source, readable
+from tasks.polygons.source import Layer, Source, open_layer, readable
 
 _TEXT = re.compile(r"'(?:[^']|'')*'")
 _QUOTED_NAME = re.compile(r'"((?:[^"]|"")*)"')
@@ -103,6 +103,21 @@ def matching(layer: Layer, source: Source, selection: Selection) -> Iterator[Any
         except (AttributeFilterError, CPLE_BaseError) as error:
             raise _no_condition(where, layer, str(error)) from error
     return found
+
+
+def check_selection(source: Source, selection: Selection, fields: tuple[str, ...]) -> None:
+    """Fail now where reading would fail for what a person gave; no record is read.
+
+    Args:
+        source: file and layer.
+        selection: which records.
+        fields: that will be read.
+
+    Raises:
+        BadInput: as `open_layer` and `matching`.
+    """
+    with open_layer(source, fields=fields, condition=selection.where) as layer:
+        matching(layer, source, selection)
 
 
 def _check_names(where: str, layer: Layer) -> None:

@@ -16,7 +16,7 @@ from fiona.crs import CRS
 from fiona.errors import FionaError
 
 from tasks.errors import BadInput
-from tasks.polygons.crs import LON_LAT, Bounds, canonical, chosen_crs, transformed_bounds
+from tasks.polygons.crs import chosen_crs
 from tasks.polygons.vector_file import address_of
 
 logging.getLogger("fiona").setLevel(logging.CRITICAL)  # what GDAL says is ours to tell
@@ -54,31 +54,6 @@ class Layer:
     fields: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Description:
-    """What a layer holds, as its file says.
-
-    Attributes:
-        layer: its name.
-        driver: GDAL's word for the format.
-        crs: `EPSG:3577` where an authority knows it, else its WKT.
-        geometry: a shapefile's `Polygon` may be MultiPolygons too.
-        fields: name to fiona's type, in the file's order.
-        records: how many.
-        bounds: in the units of the CRS; None without records.
-        lon_lat_bounds: the same in degrees; None where they have no place there.
-    """
-
-    layer: str
-    driver: str
-    crs: str
-    geometry: str
-    fields: dict[str, str]
-    records: int
-    bounds: Bounds | None
-    lon_lat_bounds: Bounds | None
-
-
 @contextlib.contextmanager
 def open_layer(
     source: Source, *, fields: tuple[str, ...] | None = None, condition: str | None = None, geometry: bool = True
@@ -111,29 +86,6 @@ def open_layer(
         with readable(source):
             crs = chosen_crs(collection.crs, source.crs, source.path)
         yield Layer(collection, name, crs, known)
-
-
-def describe_source(path: Path | str, layer: str | None = None, crs: str | None = None) -> Description:
-    """Say what a layer holds; its records are not read.
-
-    Raises:
-        BadInput: as `open_layer`.
-    """
-    source = Source(path, layer, crs)
-    with open_layer(source) as opened, readable(source):
-        collection = opened.collection
-        records = len(collection)
-        bounds: Bounds | None = tuple(collection.bounds) if records else None
-        return Description(
-            layer=opened.name,
-            driver=collection.driver,
-            crs=canonical(opened.crs),
-            geometry=collection.schema["geometry"],
-            fields=opened.fields,
-            records=records,
-            bounds=bounds,
-            lon_lat_bounds=transformed_bounds(bounds, opened.crs, LON_LAT) if bounds else None,
-        )
 
 
 @contextlib.contextmanager

@@ -64,6 +64,17 @@ def test_what_makes_no_sense_is_refused(
     assert sent(scripted_wps) == 0
 
 
+@pytest.mark.parametrize("arguments", [("--where", "DEPTH > 3"), ("--id-field", "UID"), ("--properties", "OWNER")])
+def test_a_field_that_is_not_there_is_told_before_prefect_is_asked_for_or_started(
+    wps_desk: Desk, scripted_wps: ScriptedWps, arguments: tuple[str, str]
+) -> None:
+    ran = run(
+        wps_desk, wetlands(wps_desk, records=squares(3)), *arguments, PREFECT_API_URL="http://127.0.0.1:9/api"
+    )
+
+    refused(ran, WRONG, arguments[1].split()[0], "OBJECTID")
+
+
 def test_a_missing_file_is_named(wps_desk: Desk, scripted_wps: ScriptedWps) -> None:
     refused(run(wps_desk, wps_desk.folder / "lakes.zip"), WRONG, "There is no file", "lakes.zip")
 

@@ -7,8 +7,8 @@ import fiona
 import pytest
 
 from tasks.errors import BadInput
-from tasks.polygons.source import Source, describe_source, open_layer
-from tests.tasks.polygons.wetlands import FIELDS, read, square, squares, write, zipped
+from tasks.polygons.source import Source, open_layer
+from tests.tasks.polygons.wetlands import read, square, squares, write, zipped
 
 
 @pytest.mark.parametrize("name", ["w.zip", "w.shp", "w.gpkg", "w.fgb"])
@@ -161,20 +161,6 @@ def test_a_field_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -
         read(path, id_field="HAB")
     with pytest.raises(BadInput, match="no field HAB"):
         read(path, properties=("NAME", "HAB"))
-
-
-def test_a_description_says_what_is_there_without_reading_records(tmp_path: Path) -> None:
-    found = describe_source(write(tmp_path / "w.zip", squares(3)))
-    assert (found.layer, found.driver, found.crs, found.records) == ("w", "ESRI Shapefile", "EPSG:3577", 3)
-    assert list(found.fields) == list(FIELDS)
-    assert found.bounds == (1_400_000, -2_400_000, 1_402_100, -2_399_900)
-    assert found.lon_lat_bounds is not None
-    assert found.lon_lat_bounds == pytest.approx((145.5, -21.8, 145.5, -21.8), abs=1)
-
-
-def test_a_description_of_an_empty_layer_has_no_bounds(tmp_path: Path) -> None:
-    found = describe_source(write(tmp_path / "w.gpkg", []))
-    assert (found.records, found.bounds, found.lon_lat_bounds) == (0, None, None)
 
 
 def test_an_opened_layer_is_closed_afterwards(tmp_path: Path) -> None:
