@@ -59,6 +59,9 @@ CLIENT_SETTINGS = {
 DATABASE_URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 """Where this is set, as postgresql+asyncpg://..., the server is on that database instead of SQLite."""
 
+RUNS_ON_SQLITE = 2
+"""With four at once its writers waited for each other by the minute (docs/deployment.md)."""
+
 _PREFERRED_PORT = 4200
 _READY_WITHIN_S = 120.0  # 7 to 14 s on a fresh database
 _STOPPED_WITHIN_S = 15.0
@@ -66,12 +69,13 @@ _STOPPED_WITHIN_S = 15.0
 
 @dataclass(frozen=True)
 class Server:
-    """A Prefect server that runs: where its API and its UI are, its process id and its log."""
+    """A Prefect server that runs: its API, its UI, its process id and log, and whether it is on SQLite."""
 
     api_url: str
     ui_url: str
     pid: int
     log: Path
+    sqlite: bool
 
 
 def up(report: Callable[[str], None]) -> Server:
@@ -114,6 +118,7 @@ def status() -> Server | None:
 def _program(folder: Path, port: int) -> supervise.Program:
     api_url = f"http://127.0.0.1:{port}/api"
     home = folder.resolve()
+    database = os.environ.get(DATABASE_URL) or f"sqlite+aiosqlite:///{home / 'prefect.db'}"
     return supervise.Program(
         name="Prefect server",
         folder=folder,
@@ -132,13 +137,13 @@ def _program(folder: Path, port: int) -> supervise.Program:
             **SERVER_SETTINGS,
             "PYTHONUNBUFFERED": "1",  # its last words are in the log even when it is killed
             "PREFECT_HOME": str(home),
-            DATABASE_URL: os.environ.get(DATABASE_URL) or f"sqlite+aiosqlite:///{home / 'prefect.db'}",
+            DATABASE_URL: database,
             "PREFECT_API_URL": api_url,
             "PREFECT_SERVER_UI_API_URL": api_url,
         },
         ready=lambda: supervise.listens(folder, port) and _answers_as_prefect(api_url),
         ready_within_s=_READY_WITHIN_S,
-        facts={"port": port},
+        facts={"port": port, "sqlite": database.startswith("sqlite")},
     )
 
 
@@ -159,7 +164,7 @@ def _get(url: str) -> object:
 
 def _server(found: supervise.Running) -> Server:
     root = f"http://127.0.0.1:{found.facts['port']}"
-    return Server(api_url=f"{root}/api", ui_url=root, pid=found.pid, log=found.log)
+    return Server(f"{root}/api", root, found.pid, found.log, sqlite=bool(found.facts["sqlite"]))
 
 
 def _port(folder: Path) -> int:

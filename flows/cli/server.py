@@ -19,7 +19,7 @@ def up(
 
     What is up is left as it is. The worker's runs get the settings of this moment.
     """
-    from deployments import local, worker
+    from deployments import local, server, worker
     from tasks.settings import as_variables, load_settings
 
     if sandbox := options.settle(use_blocks=False):
@@ -30,6 +30,12 @@ def up(
         say(
             "The worker that is up was started with other settings. `overlander server down`, then `up`, gives it "
             "these; runs that are under way are cut short then, and go on when they are run again."
+        )
+    if found.server.sqlite and found.worker.runs > server.RUNS_ON_SQLITE:
+        say(
+            f"The server keeps its records in SQLite, which stands still for a minute at a time with more than "
+            f"{server.RUNS_ON_SQLITE} runs at once. Take fewer, or put it on Postgres: `overlander server down`, "
+            f"then `up` with {server.DATABASE_URL}=postgresql+asyncpg://... set."
         )
     _show(json)
 

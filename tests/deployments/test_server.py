@@ -24,7 +24,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Local]:
             patch.setenv(name, "")
             patch.delenv(name)
         patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect-home")))
-        script = "import sys; from deployments import local; local.up({'OVERLANDER_OUT': '/data'}, 1, print)"
+        script = "import sys; from deployments import local; local.up({'OVERLANDER_OUT': '/data'}, 3, print)"
         subprocess.run([sys.executable, "-c", script], check=True, timeout=280)  # as the command does
         found, takes = server.status(), worker.status()
         assert found is not None
@@ -74,8 +74,17 @@ def test_up_again_returns_the_same_server(started: server.Server) -> None:
 def test_up_again_finds_server_and_worker_and_registers_nothing_again(up: local.Local) -> None:
     said: list[str] = []
 
-    assert local.up(SETTINGS, 1, said.append) == up
+    assert local.up(SETTINGS, 3, said.append) == up
     assert said == []
+
+
+def test_more_runs_at_once_than_sqlite_bears_are_warned_of(up: local.Local) -> None:
+    command = [sys.executable, "-c", "from flows.cli.main import main; main()", "server", "up", "--runs", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    told = " ".join(done.stderr.split())
+    assert "with more than 2 runs at once" in told
+    assert server.DATABASE_URL in told
 
 
 def test_the_worker_reports_to_the_pool_that_the_deployments_name(up: local.Local) -> None:
