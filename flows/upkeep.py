@@ -74,7 +74,7 @@ def converge(
         how |= {"results_block": results_block, "service_block": service_block}
         rows = [
             {"tile": tile.tile, "region": tile.region, "algorithm": tile.algorithm, "chips waiting": tile.waiting}
-            | {"now": _start(deployment, tile, how)}
+            | {"chips to save": tile.unsaved, "now": _start(deployment, tile, how)}
             for tile in found
         ]
     except OverlanderError as error:

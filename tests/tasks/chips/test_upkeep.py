@@ -1,7 +1,7 @@
 """Which tiles a further run helps, and whether delivered files are still as they were."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -43,13 +43,17 @@ class Desk:
         for chip, state in zip(campaign.chips, states, strict=False):
             self.note(ground, chip, state)
 
-    def note(self, ground: Ground, chip: Chip, state: State, since: datetime = NOW) -> None:
-        record = Record(state, since, Look(since, ticketed=state != State.UNREQUESTED))
+    def note(
+        self, ground: Ground, chip: Chip, state: State, since: datetime = NOW, renewed: datetime | None = None
+    ) -> None:
+        look = Look(since, ticketed=state != State.UNREQUESTED, update_requested=renewed)
+        record = Record(state, since, look)
         self.ledger.write(lambda ledger: remember(ledger, ground, {chip: record}))
 
     def open(self, source: str = SOURCE) -> list[str]:
         with self.ledger.read() as ledger:
-            return [f"{tile.tile} {tile.waiting}" for tile in open_tiles(ledger, source, self.settings)]
+            found = open_tiles(ledger, source, self.settings)
+        return [f"{one.tile}: {one.waiting} waiting, {one.unsaved} to save" for one in found]
 
     def save(self, name: str, text: str, number: int = 0) -> Path:
         """Write a file and note it as an export does."""
@@ -81,22 +85,40 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
 
 
 def test_a_tile_is_open_while_a_run_helps_it(desk: Desk) -> None:
-    desk.run(desk.campaign(), State.COMPLETE, State.QUEUED)
+    desk.run(desk.campaign(), State.NO_DATA, State.QUEUED)
 
-    assert desk.open() == ["H05V03 1"]
+    assert desk.open() == ["H05V03: 1 waiting, 0 to save"]
 
 
-@pytest.mark.parametrize("state", [State.COMPLETE, State.FLAWED, State.NO_DATA, State.QUARANTINED])
+@pytest.mark.parametrize("state", [State.COMPLETE, State.FLAWED])
+def test_a_tile_is_open_while_a_chip_that_is_home_has_no_file_or_an_older_one(desk: Desk, state: State) -> None:
+    desk.run(desk.campaign(), state, State.NO_DATA)
+
+    assert desk.open() == ["H05V03: 0 waiting, 1 to save"]
+    desk.save("a.json", "one")
+    assert desk.open() == []
+    desk.note(GROUND, desk.campaign().chips[0], state, renewed=NOW.replace(tzinfo=None))
+    assert desk.open() == ["H05V03: 0 waiting, 1 to save"]
+
+
+def test_flawed_chips_are_not_waited_for_where_they_are_skipped(desk: Desk) -> None:
+    desk.run(replace(desk.campaign(), flawed="skip"), State.FLAWED, State.NO_DATA)
+
+    assert desk.open() == []
+
+
+@pytest.mark.parametrize("state", [State.NO_DATA, State.QUARANTINED])
 def test_a_tile_that_no_run_helps_is_not_open(desk: Desk, state: State) -> None:
-    desk.run(desk.campaign(), state, State.COMPLETE)
+    desk.run(desk.campaign(), State.COMPLETE, state)
+    desk.save("a.json", "one")
 
     assert desk.open() == []
 
 
 def test_a_chip_that_nobody_has_looked_at_keeps_its_tile_open(desk: Desk) -> None:
-    desk.run(desk.campaign(), State.COMPLETE)
+    desk.run(desk.campaign(), State.NO_DATA)
 
-    assert desk.open() == ["H05V03 1"]
+    assert desk.open() == ["H05V03: 1 waiting, 0 to save"]
 
 
 def test_a_closed_tile_is_not_open(desk: Desk) -> None:
