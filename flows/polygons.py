@@ -138,7 +138,7 @@ def polygon_campaign(
         use_blocks(process=process_block)
         settings = load_settings()
         refuse_fleeting(
-            OVERLANDER_OUT=out or settings.out, OVERLANDER_LEDGER=settings.ledger, source=_file_of(source)
+            OVERLANDER_OUT=out or settings.out, OVERLANDER_LEDGER=settings.ledger_place, source=_file_of(source)
         )
         work = polygon_campaign_of(
             source,

@@ -100,7 +100,7 @@ def region_campaign(
     try:
         use_blocks(results=results_block)
         settings = load_settings()
-        refuse_fleeting(OVERLANDER_OUT=out or settings.out, OVERLANDER_LEDGER=settings.ledger)
+        refuse_fleeting(OVERLANDER_OUT=out or settings.out, OVERLANDER_LEDGER=settings.ledger_place)
         named = tiles_meant(region_named(region), tiles, touching, layer, crs)
         work = region_campaign_of(
             region,

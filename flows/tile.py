@@ -111,7 +111,7 @@ def tile_campaign(
     try:
         use_blocks(results=results_block, service=service_block)
         settings = load_settings()
-        refuse_fleeting(OVERLANDER_OUT=out or settings.out, OVERLANDER_LEDGER=settings.ledger)
+        refuse_fleeting(OVERLANDER_OUT=out or settings.out, OVERLANDER_LEDGER=settings.ledger_place)
         work = tile_campaign_of(
             tile,
             region=region,

@@ -84,7 +84,7 @@ def tiles_export(
     try:
         use_blocks(results=results_block)
         settings = load_settings()
-        refuse_fleeting(OVERLANDER_OUT=out or settings.out, OVERLANDER_LEDGER=settings.ledger)
+        refuse_fleeting(OVERLANDER_OUT=out or settings.out, OVERLANDER_LEDGER=settings.ledger_place)
         named = tiles_meant(region_named(region), tiles, touching, layer, crs)
         campaign = partial(
             tile_campaign_of,

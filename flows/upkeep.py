@@ -68,7 +68,7 @@ def converge(
     try:
         use_blocks(results=results_block)
         settings = load_settings()
-        refuse_fleeting(OVERLANDER_LEDGER=settings.ledger)
+        refuse_fleeting(OVERLANDER_LEDGER=settings.ledger_place)
         found = _open_tiles(settings)
         how: dict[str, Any] = {"mode": mode, "wait": False, "max_requests": max_requests}
         how |= {"results_block": results_block, "service_block": service_block}
@@ -105,7 +105,7 @@ def verify(
     """
     try:
         settings = load_settings()
-        refuse_fleeting(OVERLANDER_LEDGER=settings.ledger)
+        refuse_fleeting(OVERLANDER_LEDGER=settings.ledger_place)
         where = region_named(region)
         named = None if tile is None else tile_named(tile, where).name
         with Ledger.open(settings.ledger_place, create=False) as ledger, ledger.read() as reading:

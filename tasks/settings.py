@@ -5,6 +5,7 @@ same. Secrets come from the environment only; their values are never printed.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -162,6 +163,9 @@ class Settings(BaseSettings):
         if self.wps_username and not self.wps_password:
             message = "wps_username needs a password: set OVERLANDER_WPS_PASSWORD"
             raise ValueError(message)
+        if self.ledger and "://" in self.ledger and not is_url(self.ledger):
+            message = "ledger is neither a file nor the address of a Postgres server, postgresql://user@host/database"
+            raise ValueError(message)
         return self
 
     @property
@@ -208,8 +212,8 @@ def load_settings() -> Settings:
 
 
 def is_url(place: Path | str) -> bool:
-    """Tell whether a ledger's place is a server's and no file's."""
-    return str(place).startswith(("postgresql:", "postgres:"))
+    """Tell whether a ledger's place is a server's and no file's; a driver that it names is passed over."""
+    return re.match(r"postgres(ql)?(\+\w+)?:", str(place)) is not None
 
 
 def as_variables(settings: Settings) -> dict[str, str]:

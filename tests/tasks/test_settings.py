@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import BadInput
-from tasks.settings import as_variables, load_settings
+from tasks.settings import as_variables, is_url, load_settings
 
 PASSWORD = "hunter2-and-more"
 
@@ -85,6 +85,24 @@ def test_a_ledger_that_would_be_lost_with_the_workers_disk_is_refused_and_one_on
         _ = load_settings().ledger_place
     monkeypatch.setenv("OVERLANDER_LEDGER", "postgresql://someone@db/overlander")
     assert load_settings().ledger_place == "postgresql://someone@db/overlander"
+
+
+def test_a_ledger_on_postgres_may_name_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERLANDER_LEDGER", "postgresql+psycopg://someone@db/overlander")
+
+    settings = load_settings()
+
+    assert is_url(settings.ledger_place)
+    assert as_variables(settings)["OVERLANDER_LEDGER"] == "postgresql+psycopg://someone@db/overlander"
+
+
+def test_a_ledger_at_any_other_address_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVERLANDER_LEDGER", f"mysql://someone:{PASSWORD}@db/overlander")
+
+    with pytest.raises(BadInput, match="postgresql://user@host/database") as refused:
+        load_settings()
+
+    assert PASSWORD not in str(refused.value)
 
 
 def test_a_password_is_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
