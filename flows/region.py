@@ -31,6 +31,7 @@ from tasks.chips.region import (
     region_campaign_of,
     region_standing,
     region_summary,
+    tiles_before,
     to_start,
 )
 from tasks.chips.region_report import write_region_files
@@ -76,7 +77,8 @@ def region_campaign(
 
     Args:
         region: Whose ARD grid.
-        tiles: Which tiles, as H05V03,H05V04, or a file on the worker that lists them.
+        tiles: Which tiles, as H05V03,H05V04, or a file on the worker that lists them. With neither this nor
+            touching, those that the campaign was last run with.
         touching: A vector file on the worker; the tiles that its geometries touch.
         layer: Which layer of that file, where it has several.
         crs: Of that file, where it names none, for example EPSG:5070.
@@ -101,7 +103,10 @@ def region_campaign(
         use_blocks(results=results_block)
         settings = load_settings()
         refuse_fleeting(OVERLANDER_OUT=out or settings.out, OVERLANDER_LEDGER=settings.ledger_place)
-        named = tiles_meant(region_named(region), tiles, touching, layer, crs)
+        if tiles is None and touching is None:
+            named = tiles_before(settings, region, name=campaign, algorithm=algorithm)
+        else:
+            named = tiles_meant(region_named(region), tiles, touching, layer, crs)
         work = region_campaign_of(
             region,
             named,

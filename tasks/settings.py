@@ -164,7 +164,9 @@ class Settings(BaseSettings):
             message = "wps_username needs a password: set OVERLANDER_WPS_PASSWORD"
             raise ValueError(message)
         if self.ledger and "://" in self.ledger and not is_url(self.ledger):
-            message = "ledger is neither a file nor the address of a Postgres server, postgresql://user@host/database"
+            message = (
+                "ledger is neither a file nor the address of a Postgres server, postgresql://user@host/database"
+            )
             raise ValueError(message)
         return self
 

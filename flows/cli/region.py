@@ -52,20 +52,25 @@ def run(
 ) -> None:
     """Start runs of tiles that are not finished, so that a few are under way, and end.
 
-    Workers do them: see `overlander server up`. Run it again, or switch on the schedule of its deployment.
+    Workers do them: see `overlander server up`. Run it again, or switch on the schedule of its deployment; without
+    tiles it goes on with those that it was last run with.
     """
     from flows.cli.run import leave_promptly, summary_at_the_end, use_prefect_api
+    from tasks.chips.region import tiles_before
     from tasks.settings import load_settings
 
     settle(algorithm, ledger, out, hosts, keyspace)
-    names = ",".join(tile.name for tile in _tiles(region, tiles, touching, layer, crs))
+    if tiles is None and touching is None:
+        named = tiles_before(load_settings(), region.value, name=campaign, algorithm=algorithm)
+    else:
+        named = _tiles(region, tiles, touching, layer, crs)
     use_prefect_api(console.say)
     with leave_promptly(list):
         from flows.region import region_campaign
 
         ended = region_campaign(
             region=region.value,
-            tiles=names,
+            tiles=",".join(tile.name for tile in named),
             at_once=at_once,
             algorithm=algorithm,
             window=window,

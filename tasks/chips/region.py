@@ -10,12 +10,23 @@ from sqlalchemy import Connection
 
 from tasks.chips.campaign import Campaign, tile_campaign_of
 from tasks.chips.chip_file import Flawed
-from tasks.chips.grid import Region, Tile, region_named
+from tasks.chips.grid import Region, Tile, region_named, tile_named
 from tasks.chips.heal import WAITS, Rules
 from tasks.chips.states import HOME, NEEDS_PERSON, State
-from tasks.chips.tile_lists import how_to_name
+from tasks.chips.tile_lists import how_to_name, refuse_whole_region
 from tasks.errors import BadInput
-from tasks.ledger.regions import Pass, RegionGround, TileCounts, TileMarks, count_tiles, last_passes, marks_of
+from tasks.ledger.regions import (
+    Pass,
+    RegionGround,
+    TileCounts,
+    TileMarks,
+    chosen_tiles,
+    count_tiles,
+    last_passes,
+    last_source,
+    marks_of,
+)
+from tasks.ledger.store import Ledger
 from tasks.report.tiles import TileLine, count_conditions
 from tasks.settings import Settings
 
@@ -101,6 +112,28 @@ def region_campaign_of(
         raise BadInput(f"No tile of {where.name} is named. {how_to_name(where)}")
     pattern = tile_campaign_of(chosen[0].name, region=where.name, settings=settings, **options)
     return RegionCampaign(where, chosen, name or f"{where.name} {pattern.algorithm}", pattern)
+
+
+def tiles_before(settings: Settings, region: str, *, name: str | None, algorithm: str | None) -> list[Tile]:
+    """Return the tiles that a campaign was last run with, by the ledger.
+
+    Args:
+        settings: where the ledger is.
+        region: `conus`, `alaska` or `hawaii`.
+        name, algorithm: of the campaign, as `region_campaign_of` takes them.
+
+    Raises:
+        BadInput: it was never run.
+    """
+    where = region_named(region)
+    anywhere = [tile_named("H00V00", where)]
+    work = region_campaign_of(where.name, anywhere, name=name, settings=settings, algorithm=algorithm)
+    with Ledger.open(settings.ledger_place) as ledger, ledger.read() as reading:
+        source = last_source(reading, work.pattern.algorithm, where.name)
+        names = [] if source is None else chosen_tiles(reading, work.ground(source))
+    if not names:
+        raise refuse_whole_region(where)
+    return [tile_named(one, where) for one in names]
 
 
 def region_standing(

@@ -115,6 +115,15 @@ def test_a_region_under_way_is_left_alone(region: Region) -> None:
     assert len(region.runs()) == 2
 
 
+def test_without_tiles_a_region_goes_on_with_those_of_its_last_run_as_its_schedule_does(region: Region) -> None:
+    region.run(at_once=1)
+
+    ended = region.run(tiles=None, at_once=3)
+
+    assert str(ended.message).startswith("3 tiles: ")
+    assert [tag for run in region.runs() for tag in run.tags if tag in TILES] == list(TILES)
+
+
 def test_a_finished_tile_makes_room_for_the_next_and_is_never_begun_again(region: Region) -> None:
     region.run()
     region.home("H05V03")
