@@ -16,7 +16,7 @@ from prefect.events.schemas.automations import AutomationCore, Posture
 
 from tasks.errors import BadInput
 
-FLOWS = ("tile-campaign", "polygon-campaign", "region-campaign", "converge", "verify")
+FLOWS = ("tile-campaign", "tiles-export", "polygon-campaign", "region-campaign", "converge", "verify")
 """Only runs of these are touched: other people's flows may share the server."""
 
 EVENTS = "overlander.campaign.*"
@@ -31,6 +31,8 @@ ALIVE = {
     *(f"prefect.flow-run.{name}" for name in ("Pending", "Submitting", "InfrastructurePending", "Running")),
 }
 """Signs of life of a run that has not ended: after each, another event is expected."""
+
+NOTIFIES = "Overlander: notify a person"
 
 TOLD_AGAIN_AFTER = timedelta(days=1)
 """An hourly schedule would tell the same every hour."""
@@ -90,7 +92,7 @@ def automations(notify: UUID | None = None, silent_for: timedelta = SILENT_FOR) 
     if notify is not None:
         wanted.append(
             AutomationCore(
-                name="Overlander: notify a person",
+                name=NOTIFIES,
                 description="A campaign needs a person, has given something up, or has not moved for long.",
                 trigger=EventTrigger(
                     posture=Posture.Reactive,
@@ -154,6 +156,12 @@ def register_automations(client: SyncPrefectClient, wanted: Sequence[AutomationC
         client.update_automation(there[0].id, one.model_copy(update={"enabled": enabled}))
         for extra in there[1:]:
             client.delete_automation(extra.id)
+
+
+def notified_block(client: SyncPrefectClient) -> UUID | None:
+    """Return the document of the block that is notified as the server is now; None when none is."""
+    actions = [action for one in client.read_automations_by_name(NOTIFIES) for action in one.actions]
+    return next((action.block_document_id for action in actions if isinstance(action, SendNotification)), None)
 
 
 def notification_block(client: SyncPrefectClient, named: str) -> UUID:

@@ -14,6 +14,9 @@ from deployments import server, worker
 from tasks.files import write_if_changed
 from tasks.settings import state_folder
 
+A_DEPLOYMENT = "tile-campaign/tile-campaign"
+"""A server that does not know it is on another database than the one that was registered with."""
+
 _REGISTERED_FROM = ("prefect.yaml", "automations.py", "blocks.py", "register.py")
 
 
@@ -42,7 +45,8 @@ def up(settings: Mapping[str, str], runs: int, report: Callable[[str], None]) ->
     os.environ.update(server.CLIENT_SETTINGS | {"PREFECT_API_URL": found.api_url})
     done = state_folder() / "server" / "registered"
     digest = _digest()
-    if not done.exists() or done.read_text() != digest:
+    registered = done.exists() and done.read_text() == digest and server.knows(found, A_DEPLOYMENT)
+    if not registered:
         from deployments.register import register
 
         register(report)

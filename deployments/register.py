@@ -1,26 +1,34 @@
 """Make a Prefect server know Overlander: its work pool, deployments, block types and automations.
 
-Again and again with the same result; what an operator has switched on or off stays so.
+Again and again with the same result; what an operator has set of a deployment stays: its parameters, its
+schedules, and whether they are on.
 """
 
+import contextlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.exceptions import ObjectNotFound
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate, WorkPoolCreate
+from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
+from prefect.client.schemas.objects import DeploymentSchedule
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
-from deployments.automations import automations, notification_block, register_automations
+from deployments.automations import automations, notification_block, notified_block, register_automations
 from deployments.blocks import BLOCK_TYPES
 from deployments.worker import POOL
 from tasks.errors import PartMissing, ServiceAway
 
 PREFECT_YAML = Path(__file__).parent / "prefect.yaml"
+STARTING_QUEUES = ("upkeep", "regions")
+"""Of what starts runs: a worker with room takes from these before it takes from the queue of campaigns."""
+
 _REGISTERED_WITHIN_S = 300.0
 
 
@@ -48,20 +56,17 @@ def register(report: Callable[[str], None], notify: str | None = None) -> Regist
     """
     try:
         with get_client(sync_client=True) as client:
-            told = None if notify is None else notification_block(client, notify)
+            told = notified_block(client) if notify is None else notification_block(client, notify)
             _make_pool(client)
             for kind in BLOCK_TYPES:
                 kind.register_type_and_schema()
-            switched_on = _active_schedules(client)
             report("Registering deployments (some 10 s).")
-            _deploy()
-            _switch_on(client, switched_on)
+            with _what_operators_set_kept(client):
+                _deploy()
             wanted = automations(told)
             register_automations(client, wanted)
             known = sorted(
-                f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
-                for deployment in client.read_deployments()
-                if deployment.work_pool_name == POOL
+                f"{client.read_flow(deployment.flow_id).name}/{deployment.name}" for deployment in _ours(client)
             )
             return Registered(tuple(known), tuple(one.name for one in wanted))
     except httpx.HTTPError as error:
@@ -72,29 +77,53 @@ def register(report: Callable[[str], None], notify: str | None = None) -> Regist
 
 
 def _make_pool(client: SyncPrefectClient) -> None:
-    """Make the work pool, of processes, unless one of that name is there, of whatever type."""
+    """Make the work pool, of processes, unless one of that name is there, of whatever type; and its queues."""
     try:
         client.read_work_pool(POOL)
     except ObjectNotFound:
         about = "Runs of Overlander. Its workers have Overlander installed and reach the services."
-        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", description=about))
+        with contextlib.suppress(ObjectAlreadyExists):  # a worker that started just now makes it, too
+            client.create_work_pool(WorkPoolCreate(name=POOL, type="process", description=about))
+    there = {queue.name for queue in client.read_work_queues(work_pool_name=POOL)}
+    for name in STARTING_QUEUES:
+        if name not in there:
+            with contextlib.suppress(ObjectAlreadyExists):
+                client.create_work_queue(name=name, work_pool_name=POOL, priority=1)
 
 
-def _active_schedules(client: SyncPrefectClient) -> set[tuple[str, str | None]]:
-    """Return which schedules somebody has switched on; registering a deployment again would switch them off."""
-    return {
-        (str(deployment.id), schedule.slug)
-        for deployment in client.read_deployments()
-        for schedule in deployment.schedules
-        if deployment.work_pool_name == POOL and schedule.active
-    }
+def _ours(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    return client.read_deployments(work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])))
 
 
-def _switch_on(client: SyncPrefectClient, wanted: set[tuple[str, str | None]]) -> None:
-    for deployment in client.read_deployments():
-        for schedule in deployment.schedules:
-            if (str(deployment.id), schedule.slug) in wanted and schedule.id is not None:
-                client.update_deployment_schedule(deployment.id, schedule.id, active=True)
+@contextlib.contextmanager
+def _what_operators_set_kept(client: SyncPrefectClient) -> Iterator[None]:
+    """Put back what registering a deployment again takes from it, also where it fails in the middle."""
+    before = {deployment.id: deployment for deployment in _ours(client)}
+    try:
+        yield
+    finally:
+        for now in _ours(client):
+            if now.id in before:
+                _put_back(client, before[now.id], now)
+
+
+def _put_back(client: SyncPrefectClient, before: DeploymentResponse, now: DeploymentResponse) -> None:
+    known = (now.parameter_openapi_schema or {}).get("properties", {})
+    kept = {name: value for name, value in before.parameters.items() if name in known}
+    if now.parameters != (parameters := now.parameters | kept):
+        client.update_deployment(now.id, DeploymentUpdate(parameters=parameters))
+    wanted = [_as_given(schedule) for schedule in before.schedules]
+    if [_as_given(schedule) for schedule in now.schedules] != wanted:
+        for schedule in now.schedules:
+            if schedule.id is not None:
+                client.delete_deployment_schedule(now.id, schedule.id)
+        if wanted:
+            client.create_deployment_schedules(now.id, wanted)
+
+
+def _as_given(schedule: DeploymentSchedule) -> DeploymentScheduleCreate:
+    given = schedule.model_dump(include=set(DeploymentScheduleCreate.model_fields))
+    return DeploymentScheduleCreate(**given | {"schedule": schedule.schedule})
 
 
 def _deploy() -> None:

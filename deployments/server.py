@@ -109,6 +109,14 @@ def down() -> bool:
     return supervise.down(_folder(), _STOPPED_WITHIN_S)
 
 
+def knows(server: Server, deployment: str) -> bool:
+    """Return whether a server answers and knows a deployment, as flow/name."""
+    with contextlib.suppress(urllib.error.URLError, OSError, ValueError):
+        _get(f"{server.api_url}/deployments/name/{deployment}")
+        return True
+    return False
+
+
 def status() -> Server | None:
     """Return the local server that runs, or None. Asks the process table only."""
     found = supervise.running(_folder())
@@ -164,7 +172,7 @@ def _get(url: str) -> object:
 
 def _server(found: supervise.Running) -> Server:
     root = f"http://127.0.0.1:{found.facts['port']}"
-    return Server(f"{root}/api", root, found.pid, found.log, sqlite=bool(found.facts["sqlite"]))
+    return Server(f"{root}/api", root, found.pid, found.log, sqlite=bool(found.facts.get("sqlite", True)))
 
 
 def _port(folder: Path) -> int:

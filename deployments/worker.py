@@ -7,6 +7,7 @@ the package `tasks`. Importing this module does not import prefect.
 import contextlib
 import hashlib
 import json
+import re
 import socket
 import sys
 import urllib.error
@@ -99,7 +100,11 @@ def foreign_files(folder: Path) -> list[str]:
 
 def digest_of(settings: Mapping[str, str]) -> str:
     """Return what tells two sets of settings apart; secrets are left out, since the digest is kept in a file."""
-    told = {name: value for name, value in settings.items() if "PASSWORD" not in name}
+    told = {
+        name: re.sub(r"(://[^/@:]*):[^/@]*@", r"\1@", value)  # a ledger's address may hold one
+        for name, value in settings.items()
+        if "PASSWORD" not in name
+    }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -6,7 +6,8 @@ What Prefect's client raises becomes ours in this module.
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 from uuid import UUID
 
 import httpx
@@ -15,6 +16,7 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
@@ -24,10 +26,18 @@ from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_CLIENT_RETRY_EXTRA_CODES, temporary_settings
+from pydantic import Field
 
 from tasks.errors import BadInput, CredentialsRefused, ServiceAway
 
-UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
+TO_COME = [StateType.SCHEDULED, StateType.PENDING]
+UNDER_WAY = [*TO_COME, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
+TAKEN_WITHIN = timedelta(days=1)
+"""A run that no worker has taken for so long is not waited for any more."""
+
+DeploymentName = Annotated[str, Field(pattern="^[^/]+/[^/]+$")]
+"""As flow/deployment."""
+
 GONE = "Gone"
 """Outcome of a run that the server no longer knows."""
 
@@ -59,9 +69,20 @@ def under_way(deployment: str, tags: Collection[str]) -> list[Child]:
         deployment: as flow/deployment.
         tags: that each of them has.
     """
+    return _runs(deployment, tags, UNDER_WAY)
+
+
+def to_come(deployment: str, tags: Collection[str]) -> list[Child]:
+    """Return the runs of a deployment's flow that some worker is to take, whoever started them; as `under_way`."""
+    since = FlowRunFilterExpectedStartTime(after_=datetime.now(UTC) - TAKEN_WITHIN)
+    return _runs(deployment, tags, TO_COME, expected_start_time=since)
+
+
+def _runs(deployment: str, tags: Collection[str], states: list[StateType], **when: Any) -> list[Child]:
     asked = FlowRunFilter(
         tags=FlowRunFilterTags(all_=list(tags)),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNDER_WAY)),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
+        **when,
     )
     named = FlowFilter(name=FlowFilterName(any_=[deployment.partition("/")[0]]))
     found: list[FlowRun] = []
@@ -87,7 +108,7 @@ def ended(ids: Iterable[str]) -> dict[str, Child]:
     return {one: child for one in asked if (child := known.get(one, forgotten)).outcome}
 
 
-def start(deployment: str, parameters: Mapping[str, Any], tags: Collection[str], key: str) -> Child:
+def start(deployment: str, parameters: Mapping[str, Any], tags: Collection[str], key: str | None = None) -> Child:
     """Start a run of a deployment, or return the one that was started under this key.
 
     Raises:

@@ -67,7 +67,7 @@ def region_campaign(
     wait: bool = True,
     deadline_hours: Annotated[float, Field(gt=0)] = 24,
     again: bool = False,
-    deployment: str = "tile-campaign/tile-campaign",
+    deployment: children.DeploymentName = "tile-campaign/tile-campaign",
     results_block: str | None = None,
     service_block: str | None = None,
 ) -> State[dict[str, Any]]:

@@ -4,52 +4,37 @@ Both converge like everything else, so a schedule needs no memory of its own.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    FlowFilter,
-    FlowFilterName,
-    FlowRunFilter,
-    FlowRunFilterExpectedStartTime,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    FlowRunFilterTags,
-)
-from prefect.client.schemas.objects import State, StateType
-from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.client.schemas.objects import State
 from prefect.futures import wait
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from deployments.blocks import use_blocks
+from flows import children
 from flows.deployed import refuse_fleeting
 from flows.news import tell
 from tasks.chips.grid import region_named, tile_named
 from tasks.chips.results import ResultsTable
 from tasks.chips.tasks import verify_tile
 from tasks.chips.upkeep import OpenTile, Verified, open_tiles
-from tasks.errors import BadInput, OverlanderError
+from tasks.errors import OverlanderError
 from tasks.ledger.store import Ledger
 from tasks.ledger.upkeep import deliveries
 from tasks.settings import Settings, load_settings
 
 TILES_VERIFIED_AT_ONCE = 2
-TO_COME = [StateType.SCHEDULED, StateType.PENDING]
-TAKEN_WITHIN = timedelta(days=1)
-"""A run that no worker has taken for so long is not waited for any more."""
 
 
 @flow(name="converge", flow_run_name="{mode} open tiles", persist_result=False)
 def converge(
     mode: Literal["run", "count"] = "run",
     max_requests: Annotated[int, Field(ge=1)] = 100,
-    deployment: str = "tile-campaign/tile-campaign",
+    deployment: children.DeploymentName = "tile-campaign/tile-campaign",
     results_block: str | None = None,
     service_block: str | None = None,
 ) -> State[dict[str, Any]]:
@@ -115,10 +100,13 @@ def verify(
     looks = [verify_tile.submit(ground, root) for ground, root in places]
     wait(looks)
     seen: list[Verified] = [look.result() for look in looks if look.state.is_completed()]
-    for look in looks:
-        if not look.state.is_completed():
-            return Failed(message=str(look.state.message))
-    return _verified(seen)
+    verified = _verified(seen)
+    failed = [str(look.state.message) for look in looks if not look.state.is_completed()]
+    if failed:
+        words = f"{len(failed):,} of {len(looks):,} tiles could not be looked at: {failed[0]} {verified.message}"
+        tell("needs-attention", "verify-failed", "delivered files", words)
+        return Failed(message=words)
+    return verified
 
 
 def _open_tiles(settings: Settings) -> list[OpenTile]:
@@ -136,25 +124,9 @@ def _start(deployment: str, tile: OpenTile, how: Mapping[str, Any]) -> str:
     if tile.held:
         return "at work"
     tags = [tile.tile, tile.region, tile.algorithm]
-    with get_client(sync_client=True) as client:
-        others = client.read_flow_runs(
-            flow_filter=FlowFilter(name=FlowFilterName(any_=[deployment.partition("/")[0]])),
-            flow_run_filter=FlowRunFilter(
-                tags=FlowRunFilterTags(all_=tags),
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=TO_COME)),
-                expected_start_time=FlowRunFilterExpectedStartTime(after_=datetime.now(UTC) - TAKEN_WITHIN),
-            ),
-            limit=1,
-        )
-    if others:
+    if others := children.to_come(deployment, tags):
         return f"to come: {others[0].name}"
-    try:
-        run_deployment(deployment, parameters={**tile.asked, **how}, tags=tags, timeout=0, as_subflow=False)
-    except ObjectNotFound:
-        raise BadInput(
-            f"The Prefect server knows no deployment {deployment}: `overlander deploy` registers it. Nothing was "
-            "started."
-        ) from None
+    children.start(deployment, {**tile.asked, **how}, tags)
     return "started"
 
 

@@ -10,7 +10,10 @@ from flows.cli import console, options
 def deploy(
     notify: Annotated[
         str | None,
-        typer.Option(help="Notification block told when a campaign needs a person: slack-webhook/operators."),
+        typer.Option(
+            help="Notification block told when a campaign needs a person: slack-webhook/operators. Without it, "
+            "the one named before."
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -18,6 +21,7 @@ def deploy(
     from flows.cli.run import use_prefect_api
 
     use_prefect_api(console.say)
+    from deployments.automations import NOTIFIES
     from deployments.register import register
 
     done = register(console.say, notify)
@@ -26,5 +30,5 @@ def deploy(
         return
     console.show_facts("Registered", {"deployments": ", ".join(done.deployments)})
     console.show_facts("Automations", dict.fromkeys(done.automations, "on, unless somebody switched it off"))
-    if notify is None:
+    if NOTIFIES not in done.automations:
         console.say("Nobody is notified: `overlander deploy --notify TYPE/NAME` names a notification block.")

@@ -1,5 +1,6 @@
 """A region's map and page as files, written only where they change."""
 
+import re
 from pathlib import Path
 
 from tasks.chips.region import RegionCampaign, RegionStanding
@@ -15,7 +16,7 @@ def write_region_files(work: RegionCampaign, found: RegionStanding, source: str)
     from tasks.report.region_maps import region_map
     from tasks.report.region_page import region_page
 
-    stem = f"{work.region.name}_{work.pattern.algorithm.replace(':', '_').replace('/', '_')}"
+    stem = re.sub(r"[^\w.+-]", "_", work.name)  # two campaigns of a region have each their own
     paths = {"map": work.folder / f"{stem}_map.png", "page": work.folder / f"{stem}_report.html"}
     png = region_map(found.lines, work.title)
     write_if_changed(paths["map"], png)

@@ -145,15 +145,14 @@ def verify(settings: Settings, ground: Ground, root: Path) -> Verified:
     recorded = _recorded(settings, ground, root)
     manifest = _manifest(ground, root, recorded)
     right = {file: {sha256} for file, sha256 in recorded.items()}
-    for file, sha256 in _listed(manifest).items() if manifest else ():
+    listed, problems = _listed(ground, root, manifest)
+    for file, sha256 in listed.items():
         right.setdefault(file, set()).add(sha256)
     wrong = {file: what for file in right if (what := _fault(file, right[file]))}
     if wrong:
         now = _recorded(settings, ground, root)
         wrong = {file: what for file, what in wrong.items() if file not in now or _fault(file, {now[file]})}
-    problems = [(str(file), what) for file, what in wrong.items()]
-    if manifest is None:
-        problems.insert(0, (str(root), f"holds no manifest of {ground.tile}"))
+    problems += [(str(file), what) for file, what in wrong.items()]
     return Verified(
         tile=ground.tile,
         folder=str(root),
@@ -181,11 +180,16 @@ def _manifest(ground: Ground, root: Path, files: Collection[Path]) -> Path | Non
     return None
 
 
-def _listed(manifest: Path) -> dict[Path, str]:
-    """Return the SHA-256 of each file that a manifest lists."""
-    with manifest.open(newline="", encoding="utf-8") as opened:
-        rows = list(csv.DictReader(opened))
-    return {Path(os.path.normpath(manifest.parent / row["file"])): row["sha256"] for row in rows}
+def _listed(ground: Ground, root: Path, manifest: Path | None) -> tuple[dict[Path, str], list[tuple[str, str]]]:
+    """Return the SHA-256 of each file that a manifest lists, and what is wrong with the manifest."""
+    if manifest is None:
+        return {}, [(str(root), f"holds no manifest of {ground.tile}")]
+    try:
+        with manifest.open(newline="", encoding="utf-8") as opened:
+            rows = list(csv.DictReader(opened))
+        return {Path(os.path.normpath(manifest.parent / row["file"])): row["sha256"] for row in rows}, []
+    except (OSError, UnicodeError, csv.Error, KeyError, TypeError) as error:
+        return {}, [(str(manifest), f"is no manifest any more: {type(error).__name__}: {error}")]
 
 
 def _fault(file: Path, right: Collection[str]) -> str:

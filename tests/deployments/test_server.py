@@ -14,6 +14,7 @@ import pytest
 from deployments import local, server, supervise, worker
 
 SETTINGS = {"OVERLANDER_OUT": "/data"}
+UP = f"from deployments import local; local.up({SETTINGS}, 3, print)"
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local.Local]:
             patch.setenv(name, "")
             patch.delenv(name)
         patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect-home")))
-        script = "import sys; from deployments import local; local.up({'OVERLANDER_OUT': '/data'}, 3, print)"
-        subprocess.run([sys.executable, "-c", script], check=True, timeout=280)  # as the command does
+        subprocess.run([sys.executable, "-c", UP], check=True, timeout=280)  # as the command does
         found, takes = server.status(), worker.status()
         assert found is not None
         assert takes is not None
@@ -97,6 +97,19 @@ def test_the_worker_reports_to_the_pool_that_the_deployments_name(up: local.Loca
         assert [found["status"] for found in json.loads(answer.read())] == ["ONLINE"]
     with urllib.request.urlopen(f"{up.server.api_url}/deployments/name/tile-campaign/tile-campaign") as answer:  # noqa: S310 - its own address
         assert json.loads(answer.read())["work_queue_name"] == "default"
+
+
+def test_up_again_registers_with_a_server_that_knows_nothing_of_it(up: local.Local) -> None:
+    where = f"{up.server.api_url}/deployments"
+    with urllib.request.urlopen(f"{where}/name/{local.A_DEPLOYMENT}") as answer:  # noqa: S310 - its own address
+        known = json.loads(answer.read())["id"]
+    forget = urllib.request.Request(f"{where}/{known}", method="DELETE")  # noqa: S310 - its own address
+    urllib.request.urlopen(forget).close()  # noqa: S310 - its own address
+
+    done = subprocess.run([sys.executable, "-c", UP], capture_output=True, text=True, check=True, timeout=280)
+
+    assert "Registering deployments" in done.stdout
+    assert server.knows(up.server, local.A_DEPLOYMENT)
 
 
 def test_runs_give_way_to_the_server_on_a_busy_machine(up: local.Local) -> None:

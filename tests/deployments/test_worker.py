@@ -37,6 +37,15 @@ def test_the_digest_tells_settings_apart_and_depends_on_no_secret() -> None:
     assert worker.digest_of(settings) == worker.digest_of(settings | {"OVERLANDER_CASSANDRA_PASSWORD": "x"})
 
 
+def test_the_digest_depends_on_no_password_in_the_ledgers_address_and_on_the_rest_of_it() -> None:
+    digests = [
+        worker.digest_of({"OVERLANDER_LEDGER": f"postgresql://someone:{password}@{host}/overlander"})
+        for password, host in (("open-sesame", "db"), ("x", "db"), ("x", "other"))
+    ]
+
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_importing_it_and_what_starts_it_does_not_import_prefect() -> None:
     script = "import deployments.local, deployments.worker, sys; print('prefect' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import yaml
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
@@ -22,11 +24,12 @@ from deployments.automations import (
     SILENT_FOR,
     automations,
     notification_block,
+    notified_block,
     register_automations,
 )
+from deployments.register import PREFECT_YAML
 from flows.news import EVENT_PREFIX, tell
-from flows.tile import tile_campaign
-from flows.upkeep import converge, verify
+from flows.upkeep import verify
 from tasks.errors import BadInput
 from tests.flows.desk import Desk
 from tests.webhook import webhook
@@ -98,8 +101,15 @@ def impatient(api: SyncPrefectClient) -> Iterator[None]:
 
 
 def test_they_know_the_names_that_flows_and_events_have() -> None:
-    assert {tile_campaign.name, converge.name, verify.name} <= set(FLOWS)
+    entrypoints = {one["entrypoint"] for one in yaml.safe_load(PREFECT_YAML.read_text())["deployments"]}
+    flows = {getattr(import_module(module), name).name for module, _, name in map(_parted, entrypoints)}
+
+    assert flows == set(FLOWS)
     assert f"{EVENT_PREFIX}*" == EVENTS
+
+
+def _parted(entrypoint: str) -> tuple[str, str, str]:
+    return entrypoint.rpartition(".")
 
 
 def test_a_run_killed_without_a_word_is_marked_crashed(api: SyncPrefectClient, impatient: None) -> None:
@@ -189,6 +199,12 @@ def test_a_person_is_notified_of_each_kind_of_news_once(api: SyncPrefectClient) 
 
         assert not told_of("still need")
         assert told_of("Two chips")[0]["subject"] == "Overlander: H05V03"
+
+
+def test_registering_again_without_a_block_keeps_the_one_that_was_named(api: SyncPrefectClient) -> None:
+    assert notified_block(api) is None
+    with registered(api):
+        assert notified_block(api) == notification_block(api, "custom-webhook/operators")
 
 
 @pytest.mark.parametrize("named", ["custom-webhook/none-such", "operators", "results-cassandra/cluster"])

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectHTTPStatusError
 
@@ -173,22 +175,39 @@ def test_the_deployments_bear_the_version_that_is_installed() -> None:
     assert {one["version"] for one in deployments} == {version("overlander")}
 
 
-def test_registering_again_changes_nothing_and_leaves_a_schedule_on_that_is_on(
+def test_registering_again_changes_nothing_and_leaves_what_an_operator_has_set(
     deployed: Desk, api: SyncPrefectClient
 ) -> None:
     weekly = api.read_deployment_by_name("verify/weekly-verify")
+    region = api.read_deployment_by_name("region-campaign/region-campaign")
     before = {one.id for one in api.read_deployments()}
     api.update_deployment_schedule(weekly.id, weekly.schedules[0].id, active=True)
+    api.create_deployment_schedules(region.id, [(IntervalSchedule(interval=timedelta(minutes=10)), False)])
+    api.update_deployment(region.id, DeploymentUpdate(parameters={"tiles": "H05V03", "max_requests": 2500}))
     try:
         again = register(print)
+
         schedules = api.read_deployment_by_name("verify/weekly-verify").schedules
-        assert [schedule.active for schedule in schedules] == [True]
+        assert [(one.active, one.slug) for one in schedules] == [(True, "weekly")]
+        found = api.read_deployment_by_name("region-campaign/region-campaign")
+        assert found.parameters == {"tiles": "H05V03", "max_requests": 2500}
+        assert {type(one.schedule).__name__ for one in found.schedules} == {"CronSchedule", "IntervalSchedule"}
         assert {one.id for one in api.read_deployments()} == before
         assert TILE_RUN in again.deployments
         assert len(api.read_automations()) == len(again.automations)
     finally:
+        for schedule in api.read_deployment_by_name("region-campaign/region-campaign").schedules:
+            if isinstance(schedule.schedule, IntervalSchedule):
+                api.delete_deployment_schedule(region.id, schedule.id)
+        api.update_deployment(region.id, DeploymentUpdate(parameters=region.parameters))
         schedule = api.read_deployment_by_name("verify/weekly-verify").schedules[0]
         api.update_deployment_schedule(weekly.id, schedule.id, active=False)
+
+
+def test_a_worker_with_room_takes_what_starts_runs_first(deployed: Desk, api: SyncPrefectClient) -> None:
+    priorities = {queue.name: queue.priority for queue in api.read_work_queues(work_pool_name="overlander")}
+
+    assert max(priorities["upkeep"], priorities["regions"]) < priorities["default"]
 
 
 # Upkeep
@@ -252,8 +271,6 @@ def test_a_delivered_file_that_changed_is_told_of_and_what_writes_it_again(desk:
 def test_a_scheduled_run_fires_by_itself_and_finds_delivered_files_as_they_were(
     through_worker: FlowRun, deployed: Desk, api: SyncPrefectClient
 ) -> None:
-    from prefect.client.schemas.schedules import IntervalSchedule
-
     weekly = api.read_deployment_by_name("verify/weekly-verify")
     every_minute = IntervalSchedule(interval=timedelta(seconds=60))
     schedule = api.create_deployment_schedules(weekly.id, [(every_minute, True)])[0]

@@ -203,6 +203,18 @@ def test_a_file_that_a_run_renewed_is_right_before_its_manifest_is_written_again
     assert desk.verify().wrong == 0
 
 
+@pytest.mark.parametrize("text", ["file;sha256\na.json;1\n", "file\na.json,b\n"])
+def test_a_manifest_that_is_none_any_more_is_told_and_the_files_are_looked_at(desk: Desk, text: str) -> None:
+    desk.save("a.json", "one").write_text("another")
+    (desk.out / "H05V03" / "manifest.csv").write_text(text)
+
+    found = desk.verify()
+
+    assert found.wrong == len(found.problems) == 2
+    assert "is no manifest any more" in found.problems[0][1]
+    assert "SHA-256 differs" in found.problems[1][1]
+
+
 def test_files_without_a_manifest_are_told(desk: Desk) -> None:
     desk.save("a.json", "one")
 
