@@ -146,7 +146,7 @@ def region_standing(
     """Return where a region's tiles stand, by the ledger alone.
 
     A tile is finished when its chips are home and as many as can be saved have files, none asked for later than
-    the last one saved.
+    the last one saved, and its last run did not end badly.
 
     Args:
         ledger: to read.
@@ -230,7 +230,9 @@ def _line(
     away = max(0, expected - home - quarantined)  # chips never looked at are away, too
     held = away - waits if marks.guard else 0
     waiting, needs_person = max(0, away - counts.late - held), quarantined + counts.stuck + counts.late + held
-    unsaved = _unsaved(states, counts, flawed)
+    troubled = last is not None and last.outcome in _TROUBLE
+    # A run that ended badly may have left an older file beside newer ones, which counting does not tell.
+    unsaved = max(_unsaved(states, counts, flawed), int(troubled and home > 0))
     if marks.closed:
         condition, waiting, unsaved, needs_person = "closed", 0, 0, 0
     elif not (waiting or unsaved or needs_person):
@@ -241,7 +243,7 @@ def _line(
         condition = "open" if looked_at else "unknown"
     else:
         condition = "needs_person"
-    trouble = last.message if last is not None and last.outcome in _TROUBLE else ""
+    trouble = last.message if last is not None and troubled else ""
     return TileLine(
         name=tile.name,
         h=tile.h,

@@ -167,6 +167,17 @@ def test_a_region_says_of_a_tile_what_the_tile_says_of_itself(
     assert (line.waiting, line.needs_person) == (alone.waiting, alone.needs_person)
 
 
+def test_a_tile_whose_run_ended_badly_is_run_again_though_all_seems_saved(desk: RegionDesk) -> None:
+    desk.finish("H05V03")
+    assert desk.condition("H05V03") == "finished"
+    ground = desk.campaign("H05V03").ground(SOURCE)
+    for outcome, condition in [("Crashed", "open"), ("Completed", "finished")]:
+        begun = desk.ledger.write(lambda ledger: note_pass(ledger, ground, "H05V03"))
+        desk.ledger.write(lambda ledger: note_ended(ledger, ground, begun, outcome, ""))  # noqa: B023
+
+        assert desk.condition("H05V03") == condition
+
+
 def test_the_summary_counts_every_tile_and_chip_once(desk: RegionDesk) -> None:
     desk.finish("H05V03")
     desk.note("H05V04", [QUEUED] * 2)
