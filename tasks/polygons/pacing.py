@@ -56,7 +56,7 @@ class JobPacer:
         self._before: tuple[int, float] | None = None  # the limit before the last step, and jobs ended a second
         self._best_s: dict[int, float] = {}
         self._held = 0
-        self._pauses = 0
+        self._pause_s = 0.0
         self._steps = 0
         self._refused_at = 0
 
@@ -76,7 +76,7 @@ class JobPacer:
 
     def accepted(self) -> None:
         """Take account of a request that was taken."""
-        self._pauses = 0
+        self._pause_s = 0.0
         if not self.rule.adaptive:
             self.limit = min(self.rule.ceiling, self.limit + 1)
 
@@ -101,16 +101,16 @@ class JobPacer:
         Requests that were on their way already when the first was refused are the same trouble.
 
         Args:
-            ticket: of `begun`; None counts as the present time.
+            ticket: of `begun`; None: begun before all others, by an earlier run.
             now: on the caller's clock.
             retry_after_s: as the service says; None when it says nothing.
         """
-        if ticket is None or ticket >= self._refused_at:
-            self._pauses += 1
+        if (ticket or 0) >= self._refused_at:
+            self._pause_s = min(2 * self._pause_s or self.rule.pause_first_s, self.rule.pause_longest_s)
             self._step(max(1, self.limit // 2), before=None)
             self._refused_at = self._steps
-        pause_s = min(self.rule.pause_first_s * 2 ** (self._pauses - 1), self.rule.pause_longest_s)
-        self.resume_at = max(self.resume_at, now + max(pause_s, retry_after_s or 0.0))
+        pause_s = max(self._pause_s, retry_after_s or 0.0) or self.rule.pause_first_s
+        self.resume_at = max(self.resume_at, now + pause_s)
 
     def _judge(self, typical_s: float) -> None:
         """Decide, at the end of a window, whether to step up, back or not at all."""

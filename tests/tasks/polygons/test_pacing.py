@@ -88,6 +88,22 @@ def test_pauses_grow_while_refusals_go_on_and_begin_anew_after_an_acceptance() -
     assert pacer.resume_at == pytest.approx(4001.0)
 
 
+def test_pauses_stay_within_their_limit_however_long_a_service_refuses() -> None:
+    pacer = JobPacer(PaceRule(ceiling=8))
+    for now in range(0, 200_000, 100):
+        pacer.refused(pacer.begun(), now, None)
+        pacer.back()
+    assert pacer.resume_at == now + pacer.rule.pause_longest_s
+
+
+def test_jobs_of_an_earlier_run_make_one_trouble_of_one_outage() -> None:
+    pacer = JobPacer(PaceRule(ceiling=20, adaptive=False))
+    for now in range(2000):
+        pacer.refused(None, now, None)
+    assert pacer.limit == 10
+    assert pacer.resume_at == now + pacer.rule.pause_first_s
+
+
 def test_a_fixed_number_is_kept_whatever_the_durations_and_comes_back_after_a_refusal() -> None:
     pacer = JobPacer(PaceRule(ceiling=20, adaptive=False))
     assert pacer.limit == 20
