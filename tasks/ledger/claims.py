@@ -27,6 +27,16 @@ from tasks.polygons.jobs import Remote
 
 _log = logging.getLogger(__name__)
 
+WORTH_A_LOOK: ColumnElement[bool] = and_(
+    units.c.own == Own.GIVEN_UP.value, units.c.looked_again == false(), units.c.status_location.is_not(None)
+)
+"""The condition on units that were given up and have not been looked at once more."""
+
+FREE: ColumnElement[bool] = and_(units.c.run.is_(None), or_(units.c.own == Own.IN_FLIGHT.value, WORTH_A_LOOK))
+"""The condition on units whose jobs a run may follow: no other run has them."""
+
+_HELD = (*AT_WORK, Own.GIVEN_UP.value)
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -131,25 +141,27 @@ def sort_out(ledger: Connection, wanted: Sequence[int], terms: Terms) -> Sorted:
         wanted: at most some hundreds.
         terms: of the run that asks.
     """
-    rows = ledger.execute(select(units).where(units.c.unit.in_(wanted)).with_for_update()).all()
-    found = {row.unit: row for row in rows}
+    of_these = units.c.unit.in_(wanted)
+    free = select(units).where(of_these, FREE).with_for_update(skip_locked=True)
+    taken = {row.unit: row for row in ledger.execute(free)}
+    ledger.execute(update(units).where(units.c.unit.in_(list(taken))).values(run=terms.run))
+    query = select(units.c.unit, units.c.own, FREE.label("is_free"), _sendable(terms).label("is_sendable"))
+    found = {row.unit: row for row in ledger.execute(query.where(of_these))}
     settled: list[int] = []
     to_send: list[int] = []
-    to_follow: list[InFlight] = []
     elsewhere: list[int] = []
     for unit in wanted:
         row = found[unit]
-        if row.own == Own.PENDING or _may_be_sent_again(row, terms):
+        if unit in taken:
+            continue
+        if row.is_sendable:
             to_send.append(unit)
-        elif (row.own == Own.IN_FLIGHT and row.run is None) or _deserves_a_look(row, terms):
-            to_follow.append(_in_flight(row))
-        elif row.own in AT_WORK:
+        elif row.is_free or row.own in AT_WORK:  # a free one is just being taken by another run
             elsewhere.append(unit)
         else:
             settled.append(unit)
-    followed = [job.unit for job in to_follow]
-    ledger.execute(update(units).where(units.c.unit.in_(followed)).values(run=terms.run))
-    return Sorted(tuple(settled), tuple(to_send), tuple(to_follow), tuple(elsewhere))
+    to_follow = tuple(_in_flight(taken[unit]) for unit in wanted if unit in taken)
+    return Sorted(tuple(settled), tuple(to_send), to_follow, tuple(elsewhere))
 
 
 def claim(ledger: Connection, wanted: Sequence[int], terms: Terms, *, url: str, limit: int) -> Claim:
@@ -162,12 +174,11 @@ def claim(ledger: Connection, wanted: Sequence[int], terms: Terms, *, url: str, 
         url: of the service.
         limit: what all processes together may have at that service.
     """
-    claimable = [units.c.own == Own.PENDING.value, due_again(terms)]
     query = (
         select(units, features.c.id, features.c.geometry, features.c.properties, series.c.interval)
         .join(features, features.c.feature == units.c.feature)
         .join(series, series.c.series == units.c.series)
-        .where(units.c.unit.in_(wanted), or_(*claimable), features.c.geometry.is_not(None))
+        .where(units.c.unit.in_(wanted), _sendable(terms), features.c.geometry.is_not(None))
         .with_for_update(of=units, skip_locked=True)
     )
     take_turns(ledger, f"jobs at {url}")  # others count too, and must see what this one takes
@@ -204,9 +215,10 @@ def due_again(terms: Terms) -> ColumnElement[bool]:
 def end_dead_runs(ledger: Connection) -> int:
     """Take their units from runs that are gone; return how many such runs there were.
 
-    What a dead run was submitting becomes `uncertain`; the jobs it followed wait for another run to follow them.
+    What a dead run was submitting becomes `uncertain`; the jobs it followed wait for another run to follow them,
+    and those it gave up for another's one look.
     """
-    held = select(units.c.run).where(units.c.own.in_(AT_WORK), units.c.run.is_not(None)).distinct()
+    held = select(units.c.run).where(units.c.own.in_(_HELD), units.c.run.is_not(None)).distinct()
     dead = [row.run for row in ledger.execute(held).all() if end_if_over(ledger, row.run)]
     for run in dead:
         let_go(ledger, run)
@@ -225,17 +237,11 @@ def let_go(ledger: Connection, run: str) -> None:
             error_text="The run ended while this was being sent: the job may be at work or not.",
         )
     )
-    ledger.execute(update(units).where(units.c.own == Own.IN_FLIGHT.value, of_run).values(run=None))
+    ledger.execute(update(units).where(units.c.own.in_(_HELD), of_run).values(run=None))
 
 
-def _may_be_sent_again(row: Row[Any], terms: Terms) -> bool:
-    if row.own != Own.UNCERTAIN or terms.uncertain_before is None:
-        return False
-    return bool(row.submitted_at <= terms.uncertain_before and row.attempts < terms.attempts)
-
-
-def _deserves_a_look(row: Row[Any], terms: Terms) -> bool:
-    return bool(row.own == Own.GIVEN_UP and row.run != terms.run and not row.looked_again and row.status_location)
+def _sendable(terms: Terms) -> ColumnElement[bool]:
+    return or_(units.c.own == Own.PENDING.value, due_again(terms))
 
 
 def _in_flight(row: Row[Any]) -> InFlight:

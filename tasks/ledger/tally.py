@@ -5,19 +5,18 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, false, func, or_, select
+from sqlalchemy import Connection, Select, func, or_, select
 
-from tasks.ledger.claims import Terms, due_again
+from tasks.ledger.claims import FREE, WORTH_A_LOOK, Terms, due_again
 from tasks.ledger.schema import features, units
 from tasks.ledger.units import AT_WORK, Own
 
 _SENT = (Own.PENDING.value, Own.UNCERTAIN.value)
-_WORTH_A_LOOK: ColumnElement[bool] = and_(units.c.own == Own.GIVEN_UP.value, units.c.looked_again == false())
 
 
 def not_looked_again(ledger: Connection, series_numbers: Iterable[int]) -> int:
     """Return how many units were given up and have not been looked at once more since."""
-    query = _of(select(func.count()).select_from(units), series_numbers).where(_WORTH_A_LOOK)
+    query = _of(select(func.count()).select_from(units), series_numbers).where(WORTH_A_LOOK)
     return int(ledger.execute(query).scalar_one())
 
 
@@ -57,10 +56,9 @@ def open_units(
         ledger: to read.
         series_numbers: of which series.
         selected: units that the run may send.
-        terms: of the run; what it gave up itself it does not look at again.
+        terms: of the run.
     """
-    given_up_by_others = and_(_WORTH_A_LOOK, units.c.run.is_distinct_from(terms.run))
-    workable = [units.c.own.in_([Own.PENDING.value, *AT_WORK]), given_up_by_others, due_again(terms)]
+    workable = [units.c.own.in_([Own.PENDING.value, *AT_WORK]), FREE, due_again(terms)]
     query = _of(select(units.c.unit, units.c.own), series_numbers).where(or_(*workable))
     found: list[int] = []
     beyond: Counter[Own] = Counter()

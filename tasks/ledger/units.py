@@ -6,7 +6,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Update, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Update, bindparam, delete, func, insert, or_, select, update
 
 from tasks.ledger.schema import features, outputs, units
 from tasks.polygons.jobs import Output, Remote
@@ -120,7 +120,8 @@ def retry(ledger: Connection, wanted: Sequence[int], owns: Iterable[Own]) -> int
 def _retried(wanted: Sequence[int], owns: Iterable[Own]) -> tuple[ColumnElement[bool], ...]:
     again = [own.value for own in owns if own in (Own.FAILED, Own.GIVEN_UP, Own.UNCERTAIN)]
     sendable = select(features.c.feature).where(features.c.problem == "")
-    return units.c.unit.in_(wanted), units.c.own.in_(again), units.c.feature.in_(sendable)
+    left = or_(units.c.own != Own.GIVEN_UP.value, units.c.run.is_(None))  # else a run may be looking once more
+    return units.c.unit.in_(wanted), units.c.own.in_(again), units.c.feature.in_(sendable), left
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tasks.ledger.claims import Claim, Sorted, Terms, claim, end_dead_runs, run_
 from tasks.ledger.leases import lease
 from tasks.ledger.schema import leases
 from tasks.ledger.store import Ledger
-from tasks.ledger.units import Own, note
+from tasks.ledger.units import Own, note, retry
 from tests.polygon_desk import CAMPAIGN, URL, feature, load, rows
 
 LIMIT_S = 120
@@ -104,6 +104,21 @@ def test_a_job_without_a_run_is_taken_over_once(ledger: Ledger, units: list[int]
     assert [job.status_location for job in sort(ledger, units[:1], "one").to_follow] == ["http://x/1"]
     found = sort(ledger, units[:1], "another")
     assert (found.to_follow, list(found.elsewhere)) == ((), units[:1])
+
+
+def test_a_job_that_was_given_up_is_looked_at_by_one_run_and_never_by_the_one_that_gave_it_up(
+    ledger: Ledger, units: list[int]
+) -> None:
+    with run_on(ledger, CAMPAIGN, "gives up") as held:
+        in_flight(ledger, units[0], held.name)
+        ledger.write(lambda connection: note(connection, units[0], {"own": Own.GIVEN_UP.value}))
+        assert list(sort(ledger, units[:1], held.name).settled) == units[:1]
+        assert ledger.write(lambda connection: retry(connection, units, [Own.GIVEN_UP])) == 0
+    with run_on(ledger, CAMPAIGN, "looks") as held:
+        assert [job.given_up for job in sort(ledger, units[:1], held.name).to_follow] == [True]
+        assert list(sort(ledger, units[:1], "another").settled) == units[:1]
+        assert ledger.write(lambda connection: retry(connection, units, [Own.GIVEN_UP])) == 0
+    assert ledger.write(lambda connection: retry(connection, units, [Own.GIVEN_UP])) == 1
 
 
 def test_what_a_run_leaves_in_order_is_free_for_the_next(ledger: Ledger, units: list[int]) -> None:
