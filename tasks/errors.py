@@ -12,7 +12,8 @@ what, and what to do.
     │   ├── ServiceTimedOut
     │   ├── ThrottledError   the service asks for less
     │   ├── RefusedForNow    a service in trouble refused a request; nothing is at work
-    │   └── UnreadableStatus an answer that is no verdict
+    │   ├── UnreadableStatus an answer that is no verdict
+    │   └── LedgerBusy       other processes were in the way of a change, which was undone
     ├── PermanentError    repeating it changes nothing                 exit 1
     │   ├── CredentialsRefused
     │   ├── SchemaMismatch
@@ -72,6 +73,10 @@ class RefusedForNow(TransientError):
 
 class UnreadableStatus(TransientError):
     """A service's answer about a job is empty, cut short, not found or no status document: no verdict."""
+
+
+class LedgerBusy(TransientError):
+    """Other processes kept the ledger locked, or wrote the same: nothing was changed."""
 
 
 class PermanentError(OverlanderError):

@@ -91,11 +91,13 @@ def end_if_over(connection: Connection, name: str) -> bool:
         connection: of `Ledger.write`: whoever held it and wakes finds, before its next write, that it lost it.
         name: as it was claimed; a name that never was is nobody's.
     """
-    row = connection.execute(select(leases).where(leases.c.name == name).with_for_update()).one_or_none()
-    if row is None or row.holder == _NOBODY:
-        return True
-    if database_clock(connection) < row.expires_at and not _Holder.from_json(row.holder).is_known_to_be_gone():
-        return False
+    found = select(leases).where(leases.c.name == name)
+    for query in (found, found.with_for_update()):  # a lease that is held is never waited for
+        row = connection.execute(query).one_or_none()
+        if row is None or row.holder == _NOBODY:
+            return True
+        if database_clock(connection) < row.expires_at and not _Holder.from_json(row.holder).is_known_to_be_gone():
+            return False
     _release(connection, name)
     return True
 

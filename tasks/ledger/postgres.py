@@ -15,12 +15,12 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from tasks.errors import (
     BadInput,
     CredentialsRefused,
+    LedgerBusy,
     LedgerUnusable,
     OutputUnusable,
     OverlanderError,
     PartMissing,
     ServiceAway,
-    TransientError,
 )
 from tasks.ledger.database import Database, bring_up_to_date, check_version, take_turns, version_of
 
@@ -32,9 +32,10 @@ _CLASSES: dict[str, tuple[type[OverlanderError], str]] = {
     "28": (CredentialsRefused, "Correct the user or the password: OVERLANDER_LEDGER, PGPASSWORD or ~/.pgpass."),
     "3D": (LedgerUnusable, "Make the database, or name another in OVERLANDER_LEDGER."),
     "42501": (CredentialsRefused, "Give the user the rights to make and write tables in that database."),
-    "40": (TransientError, "Others wrote the same at the same time: run it again."),
+    "40": (LedgerBusy, "Others wrote the same at the same time: run it again."),
     "53": (OutputUnusable, "Make room there, then run it again: nothing that was recorded is lost."),
-    "55": (TransientError, "Others keep it locked: see pg_stat_activity, then run it again."),
+    "55": (LedgerBusy, "Others keep it locked: see pg_stat_activity, then run it again."),
+    "57014": (LedgerBusy, "Others keep it locked, or it is slow: see pg_stat_activity, then run it again."),
     "57": (ServiceAway, "It is shutting down or was told to stop: run again when it is up."),
     "58": (OutputUnusable, "Its disk fails: check it, then run it again."),
 }
@@ -51,7 +52,7 @@ def open_server(url: str, *, create: bool) -> Database:
     Raises:
         BadInput: the URL is none.
         PartMissing: the driver is not installed.
-        ServiceAway, CredentialsRefused, LedgerUnusable, OutputUnusable, TransientError: as the server says.
+        ServiceAway, CredentialsRefused, LedgerUnusable, LedgerBusy, OutputUnusable: as the server says.
     """
     try:
         address = make_url(url).set(drivername="postgresql+psycopg")

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
-from tasks.errors import LedgerUnusable, OutputUnusable, OverlanderError, TransientError
+from tasks.errors import LedgerBusy, LedgerUnusable, OutputUnusable, OverlanderError
 from tasks.ledger.database import Database, bring_up_to_date, check_version
 
 BUSY_TIMEOUT_S = 30.0
@@ -31,7 +31,7 @@ def open_file(path: Path, *, create: bool) -> Database:
         LedgerUnusable: it is newer than this program, no ledger at all, on a network file system, in a folder that
             cannot be written, or missing while `create` is false.
         OutputUnusable: the disk is full or failing.
-        TransientError: other processes kept it locked for too long.
+        LedgerBusy: other processes kept it locked for too long.
     """
     path = path.absolute()
     _refuse_network_disk(path)
@@ -63,7 +63,7 @@ _REFUSALS: dict[int, tuple[type[OverlanderError], str]] = {
     ),
     sqlite3.SQLITE_IOERR: (OutputUnusable, "The disk fails: check it, then run it again."),
     sqlite3.SQLITE_BUSY: (
-        TransientError,
+        LedgerBusy,
         "Other processes keep it locked: see with `fuser` who has it open, then run it again.",
     ),
     sqlite3.SQLITE_READONLY: (
@@ -134,7 +134,7 @@ def _create(path: Path) -> None:
         with FileLock(f"{path}.lock", timeout=BUSY_TIMEOUT_S), _border(path):
             _create_alone(path)
     except Timeout as error:
-        raise TransientError(
+        raise LedgerBusy(
             f"Another process has been making the ledger {path} for {BUSY_TIMEOUT_S:.0f} s: "
             f"see with `fuser` who has {path}.lock open, then run it again."
         ) from error

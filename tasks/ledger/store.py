@@ -57,8 +57,8 @@ class Ledger:
             LedgerUnusable: it is newer than this program, no ledger at all, on a network file system, where it
                 cannot be written, or missing while `create` is false.
             OutputUnusable: the disk is full or failing.
-            TransientError: others kept it locked for too long, or the server is away.
-            CredentialsRefused, PartMissing, BadInput: as `postgres.open_server`.
+            LedgerBusy: others kept it locked for too long.
+            ServiceAway, CredentialsRefused, PartMissing, BadInput: as `postgres.open_server`.
         """
         if is_url(place):
             from tasks.ledger.postgres import open_server  # only where it is used: its driver may be missing
@@ -81,7 +81,8 @@ class Ledger:
             LeaseLost: the lease is no longer ours; nothing was changed.
             OutputUnusable: the disk is full or failing.
             LedgerUnusable: the ledger cannot be written, or is damaged.
-            TransientError: other processes kept it locked for too long.
+            LedgerBusy: other processes kept it locked for too long, or wrote the same; nothing was changed.
+            ServiceAway: the server is away; the change may have been made.
         """
         if threading.current_thread() is self._writer:
             raise RuntimeError("A change asked the ledger for another change: make both in one")

@@ -8,10 +8,14 @@ import anyio
 import anyio.to_thread
 from sqlalchemy import Connection
 
+from tasks.errors import LedgerBusy
 from tasks.ledger.leases import Lease
 from tasks.ledger.store import Ledger
 
 T = TypeVar("T")
+
+_TRIES = 4
+"""Of a group that other runs are in the way of: each time one of them gets on."""
 
 
 @dataclass
@@ -37,7 +41,7 @@ class Journal:
         self._closed = False
 
     async def write(self, change: Callable[[Connection], T]) -> T:
-        """Make a change and return its result once it is committed.
+        """Make a change and return its result once it is committed; one that was undone may be made again.
 
         Raises:
             ClosedResourceError: `keep` has ended, and nothing was changed; it says why.
@@ -57,6 +61,7 @@ class Journal:
 
         Raises:
             LeaseLost: another run took over what this one had.
+            LedgerBusy: others were in the way several times in a row.
             OverlanderError: the ledger cannot be written.
         """
         group: list[_Entry] = []
@@ -78,6 +83,12 @@ class Journal:
             for entry in group:
                 entry.result = entry.change(connection)
 
-        self._ledger.write(all_of_them, lease=self._lease)
+        for left in reversed(range(_TRIES)):
+            try:
+                self._ledger.write(all_of_them, lease=self._lease)
+                break
+            except LedgerBusy:
+                if not left:
+                    raise
         for entry in group:
             entry.committed = True

@@ -2,21 +2,28 @@
 
 import contextlib
 import multiprocessing
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 
+import anyio
 import psycopg
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from deployments.supervise import free_port
 from tasks.errors import BadInput, CredentialsRefused, LedgerUnusable, ServiceAway
 from tasks.ledger import schema
-from tasks.ledger.claims import Terms, claim, run_on
+from tasks.ledger.claims import Terms, claim, end_dead_runs, let_go, run_on, sort_out
+from tasks.ledger.leases import Lease
 from tasks.ledger.shares import held_at
 from tasks.ledger.store import Ledger
+from tasks.ledger.units import note
+from tasks.polygons.journal import Journal
 from tests.polygon_desk import CAMPAIGN, URL, feature, load
 
 LIMIT_S = 120
@@ -121,3 +128,73 @@ def test_processes_that_claim_at_once_share_the_limit_and_take_no_unit_twice(pla
         for process in processes:
             process.join(LIMIT_S)
     assert len(found) == len(set(found)) == 7
+
+
+def look_and_sort(ledger: Ledger, held: Lease, units: list[int]) -> None:
+    """Look for dead runs and take over what is free, as each run does every few seconds, and let it go again."""
+
+    def change(connection: Connection) -> None:
+        end_dead_runs(connection)
+        sort_out(connection, units, Terms(held.name))
+
+    for _ in range(150):
+        ledger.write(change, lease=held)
+        ledger.write(partial(let_go, run=held.name), lease=held)
+
+
+def test_runs_that_look_at_each_other_at_once_are_never_in_each_other_s_way(postgres_ledger: str) -> None:
+    with Ledger.open(postgres_ledger) as ledger, Ledger.open(postgres_ledger) as another:
+        _, units = load(ledger, [feature(number) for number in range(60)])
+        for unit in units[:50]:
+            columns = {"own": "in_flight", "status_location": "x", "remote": "accepted"}
+            ledger.write(partial(note, unit=unit, columns=columns))
+        with (
+            run_on(ledger, CAMPAIGN, "one") as held,
+            run_on(another, CAMPAIGN, "another") as other_held,
+            ThreadPoolExecutor(2) as threads,
+        ):
+            for book, run, mine in ((ledger, held, units[50:55]), (another, other_held, units[55:])):
+                taken = book.write(
+                    lambda c, mine=mine, run=run: claim(c, mine, Terms(run.name), url=URL, limit=100)
+                )
+                assert len(taken.taken) == 5
+            one = threads.submit(look_and_sort, ledger, held, units)
+            other = threads.submit(look_and_sort, another, other_held, units[::-1])
+            one.result()
+            other.result()
+
+
+def keep_two(ledger: Ledger, held: Lease, units: list[int], both: threading.Barrier) -> int:
+    """Write about two units in one change, the first time when another holds the second; return how often."""
+    tries: list[int] = []
+
+    def change(connection: Connection) -> None:
+        tries.append(1)
+        note(connection, units[0], {"message": held.name})
+        if len(tries) == 1:
+            both.wait(LIMIT_S)
+        note(connection, units[1], {"message": held.name})
+
+    async def keep() -> None:
+        journal = Journal(ledger, held)
+        async with anyio.create_task_group() as group:
+            group.start_soon(journal.keep)
+            await journal.write(change)
+            group.cancel_scope.cancel()
+
+    anyio.run(keep)
+    return len(tries)
+
+
+def test_a_change_that_the_server_took_back_for_a_deadlock_is_made_again(postgres_ledger: str) -> None:
+    with Ledger.open(postgres_ledger) as ledger, Ledger.open(postgres_ledger) as another:
+        _, units = load(ledger, [feature(number) for number in range(2)])
+        both = threading.Barrier(2)
+        with (
+            run_on(ledger, CAMPAIGN, "one") as held,
+            run_on(another, CAMPAIGN, "another") as other_held,
+            ThreadPoolExecutor(2) as threads,
+        ):
+            one = threads.submit(keep_two, ledger, held, units, both)
+            other = threads.submit(keep_two, another, other_held, units[::-1], both)
+            assert sorted([one.result(), other.result()]) == [1, 2]
