@@ -98,7 +98,7 @@ class FakeService:
 
     `script[id]` is what the requests for a polygon are answered, in turn, and `says[location]` what looks at a
     job are; the last one holds. By default a job is accepted and has ended at the first look. Requests for
-    polygons that are `silent` are never answered.
+    polygons that are `silent` are never answered, and the others' after `takes_s`.
     """
 
     url: str = URL
@@ -106,11 +106,14 @@ class FakeService:
     says: dict[str, list[Step]] = field(default_factory=dict)
     always: Step | None = None
     silent: set[str] = field(default_factory=set)
+    takes_s: float = 0.0
     received: list[str] = field(default_factory=list)
     looks: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     cancelled: list[str] = field(default_factory=list)
     outstanding: set[str] = field(default_factory=set)
     most_outstanding: int = 0
+    on_their_way: int = 0
+    most_on_their_way: int = 0
 
     async def check(self, orders: Sequence[Order]) -> None:
         """Find nothing wrong."""
@@ -120,6 +123,10 @@ class FakeService:
         self.received.append(order.process)
         if order.process in self.silent:
             await anyio.sleep_forever()
+        self.on_their_way += 1
+        self.most_on_their_way = max(self.most_on_their_way, self.on_their_way)
+        await anyio.sleep(self.takes_s)
+        self.on_their_way -= 1
         number = self.received.count(order.process)
         location = f"{self.url}/{order.process}/{number}"
         answer = _next(self.script.get(order.process), self.always or accepted(location))

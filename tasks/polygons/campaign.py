@@ -79,6 +79,19 @@ def campaign_name(source: Path | str, named: str | None = None) -> str:
     return name
 
 
+def refuse_url_beside(block: str | None, url: str | None) -> None:
+    """Refuse a URL beside a block: the block's user and password are meant for the block's own URL.
+
+    Raises:
+        BadInput: both are given.
+    """
+    if block and url:
+        raise BadInput(
+            f"{url} is given, and so is the block {block!r}, which stands for all settings of that service. Leave "
+            "out the URL, or the block: OVERLANDER_PROCESS_BLOCK, or process_block in a run's form."
+        )
+
+
 def polygon_campaign_of(
     source: Path | str,
     *,
@@ -149,7 +162,7 @@ def polygon_campaign_of(
         name=named,
         out=(out or settings.out / named).absolute(),
         rules=replace(
-            rules_of(settings, concurrency, no_progress_s=no_progress_s, most_requests=max_requests),
+            rules_of(settings, concurrency, sync=sync, no_progress_s=no_progress_s, most_requests=max_requests),
             on_uncertain=on_uncertain or settings.wps_on_uncertain,
         ),
         sync=sync,

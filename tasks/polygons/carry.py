@@ -16,14 +16,17 @@ from sqlalchemy import Connection
 
 from tasks.errors import (
     BadInput,
+    JobsFail,
     LocationRefused,
     PermanentError,
+    RefusedForNow,
     RequestRefused,
     ServiceAway,
     ServiceTimedOut,
     ThrottledError,
     TransientError,
     UncertainError,
+    UnreadableStatus,
 )
 from tasks.ledger.claims import Claimed
 from tasks.ledger.units import KeptOutput, Own, note, note_back, note_outputs
@@ -37,23 +40,33 @@ _FEW_LOOKS = 3
 
 
 async def send(run: Run, claimed: Claimed, ticket: int) -> Job | None:
-    """Send a unit that is written down as `submitting`; return the job to follow, if there is one."""
+    """Send a unit that is written down as `submitting`; return its job, if there is one.
+
+    A job that has ended already needs no following: the answer was its result.
+    """
     unit = claimed.unit
     try:
         order = run.order_of(claimed)
     except BadInput as error:
-        await _settle(run, unit, Own.FAILED, error_class="BadInput", error_text=str(error))
+        await _settle(run, unit, Own.FAILED, judged=False, error_class="BadInput", error_text=str(error))
         return None
+    began, began_at = time.monotonic(), _now()
     try:
         status = await run.service.submit(order)
     except (ServiceAway, ThrottledError) as error:
         await _send_back(run, unit)
         run.trouble(error, ticket)
+    except RefusedForNow as error:
+        run.trouble(error, ticket)
+        if run.is_refused_alone(unit) or run.fault is error:
+            await _failed(run, unit, claimed.attempts, type(error).__name__, str(error))
+        else:
+            await _send_back(run, unit)
     except (UncertainError, ServiceTimedOut) as error:
         await _unclear(run, claimed, error)
     except RequestRefused as error:
-        run.heard()
-        await _settle(run, unit, Own.FAILED, error_class=error.code, error_text=str(error), ended_at=_now())
+        why = {"error_class": error.code, "error_text": str(error), "ended_at": _now()}
+        await _settle(run, unit, Own.FAILED, judged=not error.of_unit, **why)
         await run.refused(unit, error)
     except TransientError as error:
         await _failed(run, unit, claimed.attempts, type(error).__name__, str(error))
@@ -61,7 +74,7 @@ async def send(run: Run, claimed: Claimed, ticket: int) -> Job | None:
         await _send_back(run, unit)
         run.stop(error)
     else:
-        return await _taken(run, claimed, ticket, status)
+        return await _taken(run, claimed, ticket, status, began, began_at)
     return None
 
 
@@ -92,6 +105,11 @@ async def follow(run: Run, job: Job) -> None:
                 run.trouble(error, job.ticket)
             if isinstance(error, ThrottledError):
                 retry_after_s = min(error.retry_after_s or 0.0, run.rules.busy_limit_s)
+            if job.last_look and job.unreadable >= _FEW_LOOKS and not isinstance(error, UnreadableStatus):
+                run.settle(
+                    job.unit, Own.GIVEN_UP, judged=False
+                )  # nothing was seen: the look is left to a later run
+                return
             if await _waited_enough(run, job, f" Its status cannot be read: {error}"):
                 return
             continue
@@ -110,13 +128,15 @@ def _pause_s(run: Run, job: Job) -> float:
     if job.last_look and not job.unreadable:
         return 0.0
     age_s = time.monotonic() - job.accepted
-    looks = 0 if job.unreadable else job.looks
+    looks = 0 if 0 < job.unreadable < _FEW_LOOKS else job.looks
     quick_s = run.durations.quick_s if run.proven else 0.0
     return wait_s(age_s, looks, quick_s, run.rules, random.random())  # noqa: S311 - guards nothing
 
 
-async def _taken(run: Run, claimed: Claimed, ticket: int, status: JobStatus) -> Job | None:
-    """Write down the answer to a request that was taken."""
+async def _taken(
+    run: Run, claimed: Claimed, ticket: int, status: JobStatus, began: float, began_at: datetime
+) -> Job | None:
+    """Write down the answer to a request that was taken; when it is the result, the job began with the request."""
     unit, moment, now = claimed.unit, _now(), time.monotonic()
     run.took()
     job = Job(
@@ -131,9 +151,10 @@ async def _taken(run: Run, claimed: Claimed, ticket: int, status: JobStatus) -> 
     )
     if status.remote in ENDED:
         given = await run.service.results(status) if status.remote == Remote.SUCCESSFUL else ()
-        await run.journal.write(partial(note, unit=unit, columns={"accepted_at": moment}))
+        await run.journal.write(partial(note, unit=unit, columns={"accepted_at": began_at}))
+        job.accepted = began
         await _ended(run, job, status, given)
-        return None
+        return job
     said: dict[str, Any] = {"remote": status.remote.value, "message": status.message, "accepted_at": moment}
     if status.remote == Remote.RUNNING:
         said["started_at"] = moment
@@ -141,6 +162,14 @@ async def _taken(run: Run, claimed: Claimed, ticket: int, status: JobStatus) -> 
         await run.journal.write(partial(note, unit=unit, columns=said))
         text = "The service took it and named no place to ask what becomes of it."
         await _give_up(run, job, "NoStatusLocation", text, looked_again=True)
+        if not run.proven:
+            run.stop(
+                JobsFail(
+                    f"The service at {run.service.url} took the first request and named no place to ask what "
+                    "becomes of it, so nothing more is sent. If it keeps no status documents, run with --sync: "
+                    "each request then waits for its result. What was sent is not sent again unasked."
+                )
+            )
         return None
     said |= {"own": Own.IN_FLIGHT.value, "status_location": job.status_location}
     await run.journal.write(partial(note, unit=unit, columns=said))
@@ -197,6 +226,8 @@ def _note_done(ledger: Connection, unit: int, kept: Sequence[KeptOutput], said: 
 async def _failed(run: Run, unit: int, attempts: int, error_class: str, text: str, **said: Any) -> None:
     """Write down that a job failed, or was turned away, and have it sent again while it has attempts left."""
     why: dict[str, Any] = {"error_class": error_class, "error_text": text or "The service gave no reason."}
+    if attempts == 1:
+        run.came_out(good=False)
     if attempts >= run.rules.attempts:
         await _settle(run, unit, Own.FAILED, **why, **said)
         return
@@ -231,7 +262,7 @@ async def _waited_enough(run: Run, job: Job, also: str) -> bool:
     if 0 < job.unreadable < _FEW_LOOKS:
         return False
     if job.last_look:
-        await _settle(run, job.unit, Own.GIVEN_UP, looked_again=True)
+        await _settle(run, job.unit, Own.GIVEN_UP, judged=False, looked_again=True)
         return True
     now = time.monotonic()
     watch = Watch(
@@ -254,9 +285,9 @@ async def _give_up(run: Run, job: Job, error_class: str, text: str, *, looked_ag
     await _settle(run, job.unit, Own.GIVEN_UP, **why)
 
 
-async def _settle(run: Run, unit: int, own: Own, **columns: Any) -> None:
+async def _settle(run: Run, unit: int, own: Own, *, judged: bool = True, **columns: Any) -> None:
     await run.journal.write(partial(note, unit=unit, columns=columns | {"own": own.value}))
-    run.settle(unit, own)
+    run.settle(unit, own, judged=judged)
 
 
 def _prove(run: Run) -> None:

@@ -24,7 +24,7 @@ from tasks.ledger.store import Ledger
 from tasks.ledger.units import Own, counts_of, note_back
 from tasks.polygons.carry import follow, send
 from tasks.polygons.feeding import Queue, feed
-from tasks.polygons.jobs import Order, ProcessService
+from tasks.polygons.jobs import ENDED, Order, ProcessService
 from tasks.polygons.journal import Journal
 from tasks.polygons.rules import Rules
 from tasks.polygons.run import Job, Progress, Run
@@ -285,6 +285,8 @@ class Dispatcher:
             self._run.wake()
         if job is None:
             self._run.pacer.back()
+        elif job.remote in ENDED:
+            self._run.pacer.ended(job.took_s, job.ticket)
         else:
             self._follow(job)
 

@@ -1,7 +1,7 @@
 """The rules of a dispatch: how much at once, how often to look, how long to wait, how often to try."""
 
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -26,6 +26,7 @@ class Rules:
             whatever it is sent and never says that it is busy.
         ceiling: the pacer's upper bound. Eight, since each job of that service is a process with four workers.
         submits_at_once: requests on their way. What is on its way when a run is killed is uncertain: so, few.
+            A synchronous job is its request, so with those it is all of them.
         looks_at_once: status requests on their way. A pool of many connections costs more than it brings.
         most_requests: what a person has agreed to; then nothing more is sent. None is no bound.
         attempts: requests for one unit. Two: a failure's text seldom tells a bad polygon from a bad moment.
@@ -37,7 +38,10 @@ class Rules:
         running_limit_s: a job that stays running. Two hours, for jobs of minutes to an hour.
         total_limit_s: from acceptance to the end, whatever happens meanwhile.
         no_progress_s: a job of which nothing new is said; None is no limit, as the percentage need not move.
-        failures_in_vain: so many polygons that fail before one succeeds end the run. Twenty, as for chips.
+        failures_in_vain: so many polygons that fail, or are given up, before one succeeds end the run. Twenty, as
+            for chips.
+        outcomes_judged, share_of_bad: when of so many last outcomes this share is bad, the run ends. Nine tenths
+            of a hundred, since polygons without data lie together.
         same_refusals: so many first answers that are the same refusal end the run: the request is wrong.
         away_limit_s: the service does not answer at all; then the run ends, and can be run again.
         busy_limit_s: the service takes nothing because it is busy, and has nothing of ours.
@@ -60,6 +64,8 @@ class Rules:
     total_limit_s: float = 14400.0
     no_progress_s: float | None = None
     failures_in_vain: int = 20
+    outcomes_judged: int = 100
+    share_of_bad: float = 0.9
     same_refusals: int = 5
     away_limit_s: float = 300.0
     busy_limit_s: float = 3600.0
@@ -84,11 +90,12 @@ def rules_of(
     settings: Settings,
     concurrency: Concurrency = None,
     *,
+    sync: bool = False,
     no_progress_s: float | None = None,
     most_requests: int | None = None,
 ) -> Rules:
     """Return the rules that a user's settings and flags make."""
-    return Rules(
+    rules = Rules(
         concurrency=concurrency,
         ceiling=settings.wps_ceiling,
         attempts=settings.wps_attempts,
@@ -100,6 +107,7 @@ def rules_of(
         no_progress_s=no_progress_s,
         most_requests=most_requests,
     )
+    return replace(rules, submits_at_once=rules.most_at_once) if sync else rules
 
 
 def sendable_before(rules: Rules) -> datetime | None:

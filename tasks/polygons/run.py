@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -140,7 +141,11 @@ class Run:
         self._again = again
         self._changed = anyio.Event()
         self._trouble_since: float | None = None
-        self._refusals: list[tuple[int, RequestRefused]] = []
+        self._in_vain = 0
+        self._bad: deque[bool] = deque(maxlen=rules.outcomes_judged)
+        self._refusals: list[RequestRefused] = []
+        self._refused_units: list[int] = []
+        self._turned_away: dict[int, int] = {}
         self._accepted = False
         self._uncertain_in_a_row = 0
 
@@ -148,20 +153,45 @@ class Run:
         """Return on which terms the run takes units now."""
         return Terms(self.name, self.rules.attempts, sendable_before(self.rules))
 
-    def settle(self, unit: int, own: Own) -> None:
-        """Count a unit on which this run does no more, now that the ledger says so."""
+    def settle(self, unit: int, own: Own, *, judged: bool = True) -> None:
+        """Count a unit on which this run does no more, now that the ledger says so.
+
+        Args:
+            unit: the ledger's key.
+            own: what became of it.
+            judged: whether that tells how well the service works.
+        """
         if own in (Own.DONE, Own.FAILED, Own.UNCERTAIN, Own.GIVEN_UP):
             setattr(self.progress, own.value, getattr(self.progress, own.value) + 1)
-        if own == Own.FAILED and not self.progress.done and self.progress.failed >= self.rules.failures_in_vain:
-            self.stop(
-                JobsFail(
-                    f"The first {self.progress.failed} polygons all failed at {self.service.url} and none has "
-                    "succeeded, so nothing more is sent. See why with `overlander polygons results SOURCE --where "
-                    "\"own = 'failed'\"`; when the cause is gone, run again with --retry failed."
+        if judged and own in (Own.FAILED, Own.GIVEN_UP):
+            self._in_vain += 1
+            if not self.progress.done and self._in_vain >= self.rules.failures_in_vain:
+                self._stop_for(
+                    f"The first {self._in_vain} polygons all failed or were given up at {self.service.url}"
                 )
-            )
+        if own == Own.DONE or (judged and own == Own.GIVEN_UP):
+            self.came_out(good=own == Own.DONE)
         self._settled(unit)
         self.wake()
+
+    def came_out(self, *, good: bool) -> None:
+        """Take account of how a polygon's first job came out; when nearly all of the last are bad, the run ends.
+
+        Second jobs that fail say little: they come together, when all others have been sent.
+        """
+        self._bad.append(not good)
+        judged, bad = len(self._bad), sum(self._bad)
+        if judged == self.rules.outcomes_judged and bad >= self.rules.share_of_bad * judged:
+            self._stop_for(f"Of the last {judged} polygons at {self.service.url}, {bad} failed or were given up")
+
+    def _stop_for(self, found: str) -> None:
+        self.stop(
+            JobsFail(
+                f"{found}, so nothing more is sent. See why with `overlander polygons results SOURCE --where "
+                "\"own in ('failed', 'given_up')\"`. When the service was the cause and is well, run again with "
+                "--retry failed; when these polygons were, run again as before: it goes on with the next."
+            )
+        )
 
     @property
     def agreed(self) -> int:
@@ -218,17 +248,29 @@ class Run:
         if now - self._trouble_since > longest_s:
             self.stop(error)
 
+    def is_refused_alone(self, unit: int) -> bool:
+        """Count a refusal for now; tell whether others were taken since the unit's first: then it is at fault."""
+        return self.progress.sent > self._turned_away.setdefault(unit, self.progress.sent)
+
     async def refused(self, unit: int, error: RequestRefused) -> None:
-        """Take account of a refusal for good; when the first are all the same, the request is wrong."""
+        """Take account of a refusal for good; when the first are all the same, the request is wrong.
+
+        Those that were on their way when that was seen are no other case.
+        """
         self.heard()
-        self._refusals.append((unit, error))
-        if self._accepted or error.of_unit or len(self._refusals) != self.rules.same_refusals:
+        if error.of_unit:
             return
-        if len({one.code for _, one in self._refusals}) > 1:
+        self.came_out(good=False)
+        if self._accepted:
             return
-        for refused, _ in self._refusals:
+        self._refusals.append(error)
+        self._refused_units.append(unit)
+        if len(self._refusals) < self.rules.same_refusals or len({one.code for one in self._refusals}) > 1:
+            return
+        back, self._refused_units = self._refused_units, []
+        for refused in back:
             await self.journal.write(partial(note_back, unit=refused))
-        self.progress.failed -= len(self._refusals)
+        self.progress.failed -= len(back)
         self.stop(
             RequestRefused(
                 f"The first {len(self._refusals)} requests were all refused for the same reason: {error} So the "

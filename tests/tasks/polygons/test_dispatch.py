@@ -16,6 +16,7 @@ from tasks.errors import (
     JobsFail,
     LeaseLost,
     LocationRefused,
+    RefusedForNow,
     RequestRefused,
     ServiceAway,
     ThrottledError,
@@ -28,7 +29,8 @@ from tasks.ledger.store import Ledger
 from tasks.ledger.units import Own
 from tasks.polygons.dispatch import Dispatcher
 from tasks.polygons.jobs import JobStatus, Order, Output, Remote
-from tasks.polygons.rules import Rules
+from tasks.polygons.rules import Rules, rules_of
+from tasks.settings import Settings
 from tests.polygon_desk import (
     CAMPAIGN,
     LIMIT_S,
@@ -163,14 +165,50 @@ def test_a_first_answer_may_be_the_last(ledger: Ledger, service: FakeService, tm
     assert found["p1"].error_class == "NoApplicableCode"
 
 
-def test_a_job_without_a_place_to_ask_is_given_up_and_not_sent_again(
+def test_an_answer_that_is_the_result_took_as_long_as_the_request(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.always, service.takes_s = succeeded("sync"), 0.3
+    run(ledger, service, tmp_path)
+    row = rows(ledger)["p0"]
+    assert (row.ended_at - row.accepted_at).total_seconds() >= 0.3
+
+
+def test_the_pacer_learns_from_answers_that_are_results(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.always, service.takes_s = succeeded("sync"), 0.05
+    of_series, units = load(ledger, [feature(number) for number in range(40)])
+    with dispatching(ledger, of_series, service, tmp_path, QUICK, by_id) as dispatcher:
+        dispatcher.dispatch(units, LIMIT_S)
+        assert dispatcher.progress.limit > 2
+
+
+def test_synchronous_requests_are_on_their_way_as_many_at_a_time_as_was_said(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.always, service.takes_s = succeeded("sync"), 0.5
+    run(ledger, service, tmp_path, 80, rules_of(Settings(), concurrency=30, sync=True))
+    assert service.most_on_their_way == 30
+
+
+def test_a_first_job_without_a_place_to_ask_stops_the_run_and_is_not_sent_again(
     ledger: Ledger, service: FakeService, tmp_path: Path
 ) -> None:
     service.script["p0"] = [accepted(None)]
-    assert run(ledger, service, tmp_path) == {Own.GIVEN_UP: 1}
-    assert run(ledger, service, tmp_path) == {Own.GIVEN_UP: 1}
-    assert rows(ledger)["p0"].error_class == "NoStatusLocation"
+    with pytest.raises(JobsFail, match="--sync"):
+        run(ledger, service, tmp_path, polygons=5)
     assert service.received == ["p0"]
+    assert rows(ledger)["p0"].error_class == "NoStatusLocation"
+    assert run(ledger, service, tmp_path, polygons=5) == {Own.GIVEN_UP: 1, Own.DONE: 4}
+    assert service.received.count("p0") == 1
+
+
+def test_a_later_job_without_a_place_to_ask_is_given_up_alone(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.script["p1"] = [accepted(None)]
+    assert run(ledger, service, tmp_path, polygons=4) == {Own.DONE: 3, Own.GIVEN_UP: 1}
 
 
 def test_what_cannot_be_read_is_asked_again_and_is_no_verdict(
@@ -217,6 +255,38 @@ def test_a_busy_service_costs_no_attempt(ledger: Ledger, service: FakeService, t
     assert run(ledger, service, tmp_path) == {Own.DONE: 1}
     assert rows(ledger)["p0"].attempts == 1
     assert len(service.received) == 3
+
+
+def test_a_service_that_refuses_for_a_while_costs_no_attempt(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.always = RefusedForNow("404, and no XML.")
+    of_series, units = load(ledger, [feature(number) for number in range(6)])
+    rules = replace(QUICK, attempts=1)
+    with dispatching(ledger, of_series, service, tmp_path, rules, by_id) as dispatcher:
+        waiting = threading.Thread(target=dispatcher.dispatch, args=(units, LIMIT_S))
+        waiting.start()
+        until(lambda: len(service.received) >= 3)
+        service.always = None
+        waiting.join(LIMIT_S)
+    assert {(row.own, row.attempts) for row in rows(ledger).values()} == {("done", 1)}
+
+
+def test_a_service_that_refuses_for_longer_ends_the_run_with_its_words(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.always = RefusedForNow("404, and no XML.")
+    with pytest.raises(RefusedForNow, match="no XML"):
+        run(ledger, service, tmp_path, 30, replace(QUICK, away_limit_s=0.5))
+    assert {row.own for row in rows(ledger).values()} == {"pending"}
+
+
+def test_a_polygon_that_is_refused_while_others_are_taken_fails_alone(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.script["p1"] = [RefusedForNow("Exception 500.")]
+    assert run(ledger, service, tmp_path, polygons=6) == {Own.DONE: 5, Own.FAILED: 1}
+    assert rows(ledger)["p1"].error_text == "Exception 500."
 
 
 def test_a_request_without_an_answer_is_left_to_a_person(
@@ -278,6 +348,56 @@ def test_when_the_first_answers_are_all_the_same_refusal_the_run_stops_and_nothi
     assert {(row.own, row.attempts) for row in rows(ledger).values()} == {("pending", 0)}
     service.always = None
     assert run(ledger, service, tmp_path, polygons=30) == {Own.DONE: 30}
+
+
+def test_refusals_that_were_on_their_way_when_the_run_stopped_count_as_not_sent_too(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    assert run(ledger, service, tmp_path) == {Own.DONE: 1}
+    service.always, service.takes_s = RequestRefused("No such process.", "InvalidParameterValue"), 0.2
+    with pytest.raises(RequestRefused, match="not the polygons"):
+        run(ledger, service, tmp_path, 30, replace(QUICK, concurrency=8))
+    assert len(service.received) > 6
+    assert {(row.own, row.attempts) for row in rows(ledger).values()} == {("done", 1), ("pending", 0)}
+
+
+def test_a_polygon_refused_for_its_size_does_not_hide_that_all_others_are_refused(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.script["p1"] = [RequestRefused("It is too large.", "FileSizeExceeded", of_unit=True)]
+    service.always = RequestRefused("No such process.", "InvalidParameterValue")
+    with pytest.raises(RequestRefused, match="No such process"):
+        run(ledger, service, tmp_path, polygons=30)
+    assert Counter(row.own for row in rows(ledger).values()) == {"failed": 1, "pending": 29}
+
+
+def test_a_service_that_begins_to_fail_whatever_it_is_sent_is_not_sent_everything(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.script = {f"p{number}": [accepted(at(f"p{number}"))] for number in range(5)}
+    service.always = failed("No disk.")
+    with pytest.raises(JobsFail, match=r"Of the last 30 polygons .* 2[7-9] failed or were given up"):
+        run(ledger, service, tmp_path, 120, replace(QUICK, outcomes_judged=30))
+    states = Counter(row.own for row in rows(ledger).values())
+    assert states["done"] == 5
+    assert states["pending"] > 60
+
+
+def test_polygons_that_fail_by_themselves_now_and_then_stop_nothing(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    for number in range(0, 60, 2):
+        service.script[f"p{number}"] = [failed("No data.")]
+    found = run(ledger, service, tmp_path, 60, replace(QUICK, outcomes_judged=20))
+    assert found == {Own.DONE: 30, Own.FAILED: 30}
+
+
+def test_a_service_whose_jobs_never_end_is_not_sent_everything(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.says = {at(f"p{number}"): [running()] for number in range(60)}
+    with pytest.raises(JobsFail, match=r"first 2\d polygons all failed or were given up"):
+        run(ledger, service, tmp_path, 60, replace(QUICK, running_limit_s=0.05))
 
 
 def test_a_service_that_fails_whatever_it_is_sent_is_not_sent_everything(
@@ -386,6 +506,27 @@ def test_a_job_that_was_given_up_is_looked_at_once_more_by_the_next_run(
     assert run(ledger, service, tmp_path, 2, impatient) == {Own.DONE: 1, Own.GIVEN_UP: 1}
     assert service.looks[at("p1")] == looks
     assert service.received == ["p0", "p1"]
+
+
+def test_a_service_away_at_the_one_more_look_leaves_that_to_the_next_run(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.says[at("p0")] = [running()]
+    impatient = replace(QUICK, running_limit_s=0.1)
+    assert run(ledger, service, tmp_path, 1, impatient) == {Own.GIVEN_UP: 1}
+    service.says[at("p0")] = [ServiceAway("Nothing answers.")]
+    assert run(ledger, service, tmp_path, 1, impatient) == {Own.GIVEN_UP: 1}
+    service.says[at("p0")] = [succeeded()]
+    assert run(ledger, service, tmp_path, 1, impatient) == {Own.DONE: 1}
+
+
+def test_a_job_that_cannot_be_read_is_asked_more_seldom_with_its_age(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.says[at("p0")] = [UnreadableStatus("Gone.")]
+    rules = replace(QUICK, total_limit_s=3.0, poll_longest_s=60.0)
+    assert run(ledger, service, tmp_path, 1, rules) == {Own.GIVEN_UP: 1}
+    assert service.looks[at("p0")] < 50
 
 
 def test_when_the_time_is_over_jobs_stay_in_flight_and_the_next_round_waits_for_them(
