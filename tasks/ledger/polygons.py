@@ -118,8 +118,8 @@ class Foreseen:
     to_send: int
 
 
-def use_campaign(ledger: Connection, name: str, source: str, identity: str) -> CampaignNote:
-    """Write down that a run works on a campaign, and return what is kept of it.
+def use_campaign(ledger: Connection, name: str, source: str, identity: str) -> None:
+    """Write down that a run works on a campaign.
 
     Args:
         ledger: of `Ledger.write`.
@@ -141,7 +141,6 @@ def use_campaign(ledger: Connection, name: str, source: str, identity: str) -> C
             "before, or give the run another --campaign."
         )
     ledger.execute(update(campaigns).where(campaigns.c.campaign == name).values(source=source, last_used_at=now))
-    return CampaignNote(name, source, identity, known.created_at if known else now, now)
 
 
 def campaign_note(ledger: Connection, name: str) -> CampaignNote | None:

@@ -38,14 +38,13 @@ class PolygonSite:
 
     Attributes:
         selected: the units of the polygons that the run means; others are followed and not sent.
-        cancel_remote: whether `stop` asks the service to dismiss its jobs.
+        cancel_remote: whether `stop`, as at Ctrl-C in the command, asks the service to dismiss its jobs.
         units_at_start: how many the run found to be seen through, once it has looked.
     """
 
     def __init__(
         self,
         campaign: PolygonCampaign,
-        settings: Settings,
         ledger: Ledger,
         held: Lease,
         series: Sequence[Series],
@@ -54,7 +53,6 @@ class PolygonSite:
         selected: set[int],
     ) -> None:
         self.campaign = campaign
-        self.settings = settings
         self.ledger = ledger
         self.lease = held
         self.series = tuple(series)
@@ -132,7 +130,7 @@ def polygon_site(campaign: PolygonCampaign, *, words: str) -> Iterator[PolygonSi
             )
         )
         dispatcher.check(campaign.orders())
-        opened = PolygonSite(campaign, settings, ledger, held, series, identity, dispatcher, selected)
+        opened = PolygonSite(campaign, ledger, held, series, identity, dispatcher, selected)
         with _opening:
             _open.append(opened)
         try:

@@ -83,24 +83,16 @@ def histogram(seconds_by_state: Mapping[str, Sequence[float]]) -> Histogram:
     return Histogram(tuple(edges), counts, log, float(middle_s), float(most_s))
 
 
-def duration_histogram(seconds_by_state: Mapping[str, Sequence[float]], title: str) -> bytes:
-    """Draw how long jobs took, stacked by state, and return the SVG element's bytes.
+def draw(found: Histogram, title: str) -> str:
+    """Return the SVG element of a histogram: how long jobs took, stacked by state.
 
     Its words take the colour of the text around it, so that it goes with light and dark pages; it has neither
-    style nor script. The same input gives the same bytes.
+    style nor script. The same input gives the same text.
 
     Args:
-        seconds_by_state: durations of jobs by the state in which their unit is, a key of `UNIT_LOOKS`.
+        found: of `histogram`.
         title: what it shows, for those who do not see it.
-
-    Raises:
-        KeyError: a state is none of `UNIT_LOOKS`.
     """
-    return draw(histogram(seconds_by_state), title).encode(errors="replace")
-
-
-def draw(found: Histogram, title: str) -> str:
-    """Return the SVG element of a histogram; see `duration_histogram`."""
     width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
     heights = [sum(column) for column in zip(*found.counts.values(), strict=True)]
     count_step = _count_step(max(heights, default=1))

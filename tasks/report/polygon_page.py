@@ -30,7 +30,6 @@ def polygon_page(
     files: Mapping[str, str],
     map_png: bytes | None,
     next_steps: Sequence[str],
-    jobs_an_hour: float | None = None,
 ) -> bytes:
     """Return the page as UTF-8; the same input gives the same bytes.
 
@@ -47,7 +46,6 @@ def polygon_page(
         files: paths relative to the page, by what they are.
         map_png: the picture, of `polygon_map`; None for none.
         next_steps: what a person can do now, a sentence each; `commands` between backticks are set as code.
-        jobs_an_hour: how many jobs ended in an hour while the campaign was at work; None when not known.
 
     Raises:
         KeyError: a state is none of `UNIT_LOOKS`.
@@ -68,7 +66,6 @@ def polygon_page(
         total=sum(counts.values()),
         away=away,
         remote=remote,
-        rate=None if jobs_an_hour is None else _rate(jobs_an_hour),
         looks=UNIT_LOOKS,
         durations=Markup(draw(durations, "How long jobs took")),  # noqa: S704 - escaped by its template
         durations_summary=summary(durations),
@@ -80,7 +77,3 @@ def polygon_page(
         map_base64=None if map_png is None else base64.b64encode(map_png).decode(),
     )
     return page.encode(errors="replace")
-
-
-def _rate(jobs_an_hour: float) -> str:
-    return f"{jobs_an_hour:,.0f}" if jobs_an_hour >= 10 else f"{jobs_an_hour:.2g}"

@@ -91,12 +91,6 @@ def test_many_reasons_are_cut_and_counted() -> None:
     assert "And 3 more: see results.csv." in page
 
 
-@pytest.mark.parametrize(("rate", "words"), [(87.4, "87"), (0.5, "0.5"), (12_345.6, "12,346"), (0.0, "0")])
-def test_the_rate_is_shown_when_it_is_known(rate: float, words: str) -> None:
-    assert f"<dt>jobs an hour</dt><dd>{words}</dd>" in page_of(jobs_an_hour=rate).decode()
-    assert b"jobs an hour" not in page_of()
-
-
 def test_durations_are_drawn_and_said_in_a_sentence() -> None:
     page = page_of().decode()
     assert 'class="durations"' in page
