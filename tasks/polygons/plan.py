@@ -2,14 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tasks.ledger.polygons import Loader, known_series
 from tasks.ledger.store import Ledger
 from tasks.polygons.campaign import PolygonCampaign
 from tasks.polygons.features import Feature, read_features
 from tasks.polygons.identity import Identity, identify
-from tasks.settings import Settings
+from tasks.settings import Settings, is_url
 
 
 @dataclass
@@ -46,7 +49,7 @@ def plan_polygons(work: PolygonCampaign, settings: Settings) -> Plan:
     identity = identify(work.source, work.selection, work.id_field)
     plan = Plan(identity, intervals=len(work.interval_texts))
     found = read_features(work.source, identity, work.selection, work.preparation)
-    with Ledger.open(settings.ledger_place) as ledger:
+    with _ledger_at(settings.ledger_place) as ledger:
         with ledger.read() as connection:
             process = work.process
             series = known_series(
@@ -58,6 +61,15 @@ def plan_polygons(work: PolygonCampaign, settings: Settings) -> Plan:
             plan.changed += lot.changed
             plan.to_send += lot.to_send
     return plan
+
+
+@contextmanager
+def _ledger_at(place: Path | str) -> Iterator[Ledger]:
+    """Open a ledger to look into; where there is no file yet, an empty one that is gone afterwards."""
+    with TemporaryDirectory() as folder:
+        is_new = not is_url(place) and not Path(place).exists()
+        with Ledger.open(Path(folder) / "ledger.sqlite" if is_new else place) as ledger:
+            yield ledger
 
 
 def _counted(found: Iterator[Feature], plan: Plan) -> Iterator[Feature]:

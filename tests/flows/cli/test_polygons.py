@@ -134,3 +134,4 @@ def test_plan_foretells_what_a_run_sends_and_sends_nothing(wps_desk: Desk, scrip
 
     assert (ran.status, sent(scripted_wps)) == (COMPLETED, 0)
     assert (summary(ran)["polygons"], summary(ran)["intervals"], summary(ran)["requests"]) == (7, 2, 14)
+    assert {path.name for path in wps_desk.folder.iterdir()} == {source.name}
