@@ -31,6 +31,7 @@ from tasks.polygons.tasks import TIME_BOX_S, collect_results, dispatch_batch, dr
 from tasks.settings import load_settings
 
 _MOST_BATCHES_AT_ONCE = 64
+_LINGER_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,8 @@ def _dispatch(place: PolygonSite, wishes: Wishes, runner: ThreadPoolTaskRunner[A
             "where": [f"round {rounds}, batch {number}" for number, _ in enumerate(starts, start=1)],
             "units": [units[start : start + size] for start in starts],
             "time_box_s": unmapped(min(left_s, TIME_BOX_S)),
+            # Others wait to be sent: a job that takes long, or hangs, must not keep the next round from them.
+            "linger_s": unmapped(_LINGER_S if len(units) > size * batches_at_once else TIME_BOX_S),
         }
         for future in list(runner.map(dispatch_batch, given)):
             future.result()

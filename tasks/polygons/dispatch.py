@@ -4,6 +4,8 @@ One `Dispatcher` is one run at one service: an event loop in a thread of its own
 of threads hand it batches; what a batch leaves in flight when its time is over is followed on meanwhile.
 """
 
+import math
+import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
@@ -122,20 +124,21 @@ class Dispatcher:
         """Compare what would be sent with what the service describes; raises as `ProcessService.check`."""
         self._portal.call(self._run.service.check, orders)
 
-    def dispatch(self, units: Sequence[int], time_box_s: float) -> dict[Own, int]:
+    def dispatch(self, units: Sequence[int], time_box_s: float, linger_s: float = math.inf) -> dict[Own, int]:
         """See some units through, and return how many of them are in each own status then.
 
-        Returns when all are settled, the time is over or the run is stopped. Jobs still in flight are followed
+        Returns when all are settled, a time is over or the run is stopped. Jobs still in flight are followed
         on; another call with the same units waits for them again.
 
         Args:
             units: the ledger's keys, in the order they should go.
             time_box_s: how long to wait.
+            linger_s: how long to wait once nothing of them is left to be sent.
 
         Raises:
             OverlanderError: the run ended before its time: every request is refused, say, or the service is away.
         """
-        self._portal.call(self._see_through, list(units), time_box_s)
+        self._portal.call(self._see_through, list(units), time_box_s, linger_s)
         if self._run.fault is not None:
             raise self._run.fault
         if self._main.done():
@@ -221,7 +224,7 @@ class Dispatcher:
     async def _stop(self) -> None:
         self._run.stop()
 
-    async def _see_through(self, units: list[int], time_box_s: float) -> None:
+    async def _see_through(self, units: list[int], time_box_s: float, linger_s: float) -> None:
         if self._run.stopping.is_set():
             return
         batch = _Batch(set(units))
@@ -229,7 +232,12 @@ class Dispatcher:
         try:
             with suppress(anyio.ClosedResourceError), anyio.move_on_after(time_box_s):
                 await self._sort(units)
+                sending_at = time.monotonic()
                 while batch.open and not batch.done.is_set():
+                    if batch.open - batch.elsewhere - self._run.followed.keys():
+                        sending_at = time.monotonic()
+                    elif time.monotonic() - sending_at > linger_s:
+                        break
                     with anyio.move_on_after(self._rules.recheck_s):
                         await batch.done.wait()
                     if batch.elsewhere and not batch.done.is_set():

@@ -69,16 +69,19 @@ def read_polygons(campaign: PolygonCampaign) -> Read:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def dispatch_batch(campaign: PolygonCampaign, where: str, units: list[int], time_box_s: float) -> dict[str, int]:
+def dispatch_batch(
+    campaign: PolygonCampaign, where: str, units: list[int], time_box_s: float, linger_s: float
+) -> dict[str, int]:
     """See a batch of polygons through, or as far as the time allows.
 
     Args:
         campaign: the run's campaign, open in this process.
         where: the batch and the round, for people.
         units: the ledger's keys.
-        time_box_s: the round is over after so long.
+        time_box_s: the round is over after so long,
+        linger_s: or so long after the last of them was sent.
     """
-    found = site_of(campaign).dispatcher.dispatch(units, min(time_box_s, TIME_BOX_S))
+    found = site_of(campaign).dispatcher.dispatch(units, min(time_box_s, TIME_BOX_S), linger_s)
     get_run_logger().info("%s: %s", where, _words(found))
     return {own.value: number for own, number in found.items() if number}
 

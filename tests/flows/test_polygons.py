@@ -127,11 +127,11 @@ def test_a_batch_that_fails_for_good_fails_the_run_at_once(at_desk: Desk, monkey
 
 def failing_after_its_work(patch: pytest.MonkeyPatch, failure: Exception) -> list[int]:
     """Let the first batch fail once it has been seen through; the list grows with each try."""
-    dispatch: Callable[[Dispatcher, Sequence[int], float], dict[Own, int]] = Dispatcher.dispatch
+    dispatch: Callable[..., dict[Own, int]] = Dispatcher.dispatch
     tries: list[int] = []
 
-    def failing(dispatcher: Dispatcher, units: Sequence[int], time_box_s: float) -> dict[Own, int]:
-        found = dispatch(dispatcher, units, time_box_s)
+    def failing(dispatcher: Dispatcher, units: Sequence[int], *times: float) -> dict[Own, int]:
+        found = dispatch(dispatcher, units, *times)
         tries.append(len(units))
         if len(tries) == 1:
             raise failure

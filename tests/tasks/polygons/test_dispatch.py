@@ -541,6 +541,16 @@ def test_when_the_time_is_over_jobs_stay_in_flight_and_the_next_round_waits_for_
     assert service.received == ["p0"]
 
 
+def test_a_job_that_hangs_does_not_hold_up_a_round_when_others_wait(
+    ledger: Ledger, service: FakeService, tmp_path: Path
+) -> None:
+    service.says[at("p0")] = [running()]
+    of_series, units = load(ledger, [feature(number) for number in range(5)])
+    with dispatching(ledger, of_series, service, tmp_path, QUICK, by_id) as dispatcher:
+        found = dispatcher.dispatch(units, time_box_s=LIMIT_S * 10, linger_s=0.2)
+        assert (found[Own.IN_FLIGHT], found[Own.DONE]) == (1, 4)
+
+
 def test_a_stopped_run_leaves_its_jobs_to_the_next_by_their_status_location(
     ledger: Ledger, service: FakeService, tmp_path: Path
 ) -> None:
