@@ -29,6 +29,7 @@ of first arrival, from 0.
      "parallel": null,      so many run at once, the others wait
      "busy_beyond": null,   ServerBusy while so many jobs wait or run
      "prefix": "wps",       of the documents' namespace: wps, ns, ns0, none or mixed
+     "stored": true,        whether the processes are described as storing their answers, with status
      "troubles": []}
 
 A trouble says `when` it strikes, and whom: `jobs` (a list of indexes), `geometry` (a hash), `every` n units with

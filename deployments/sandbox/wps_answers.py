@@ -79,7 +79,9 @@ class ScriptedWps:
                 return _refused("InvalidParameterValue", f"Unknown process {unknown[0]}", "identifier")
             everything = any(name.lower() == "all" for name in wanted)
             names = list(_PROCESSES) if everything else wanted
-            described = wps_documents.descriptions([_PROCESSES[name] for name in names])
+            described = wps_documents.descriptions(
+                [_PROCESSES[name] for name in names], stored=self._jobs.plan.stored
+            )
             return Reply(body=described, content_type="text/xml")
         return _refused("OperationNotSupported", f"Unknown request {asked}", asked)
 

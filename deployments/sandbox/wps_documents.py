@@ -140,9 +140,9 @@ def capabilities(service_url: str) -> bytes:
     ).encode()
 
 
-def descriptions(processes: Sequence[Described]) -> bytes:
-    """Write what processes take and give."""
-    described = "".join(_description(process) for process in processes)
+def descriptions(processes: Sequence[Described], *, stored: bool = True) -> bytes:
+    """Write what processes take and give, and whether answers are stored, with status."""
+    described = "".join(_description(process, stored=stored) for process in processes)
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f'<wps:ProcessDescriptions xmlns:wps="{WPS}" xmlns:ows="{OWS}" xmlns:xlink="{XLINK}" '
@@ -152,7 +152,8 @@ def descriptions(processes: Sequence[Described]) -> bytes:
     ).encode()
 
 
-def _description(process: Described) -> str:
+def _description(process: Described, *, stored: bool) -> str:
+    kept = str(stored).lower()
     inputs = "".join(
         f'<Input minOccurs="1" maxOccurs="1">{_titles(name)}<ComplexData maximumMegabytes="1">'
         f"{_formats(GEOJSON, GEOJSON_SCHEMA)}</ComplexData></Input>\n"
@@ -168,7 +169,7 @@ def _description(process: Described) -> str:
         for name, kind in process.outputs
     )
     return (
-        '<ProcessDescription wps:processVersion="None" storeSupported="true" statusSupported="true">\n'
+        f'<ProcessDescription wps:processVersion="None" storeSupported="{kept}" statusSupported="{kept}">\n'
         f"{_titles(process.identifier)}\n<DataInputs>\n{inputs}</DataInputs>\n"
         f"<ProcessOutputs>\n{outputs}</ProcessOutputs>\n</ProcessDescription>\n"
     )

@@ -101,6 +101,7 @@ class Plan(BaseModel):
     parallel: int | None = Field(default=None, ge=1)
     busy_beyond: int | None = Field(default=None, ge=0)
     prefix: Prefix = "wps"
+    stored: bool = True
     troubles: tuple[Trouble, ...] = ()
 
     def changed(self, given: dict[str, Any]) -> "Plan":

@@ -51,7 +51,7 @@ def _check(parameters: dict[str, Any]) -> None:
     from tasks.polygons.site import service_of
     from tasks.settings import load_settings
 
-    named = ("process", "interval", "url", "layer", "crs", "where", "bbox", "ids", "id_field")
+    named = ("process", "interval", "url", "layer", "crs", "where", "bbox", "ids", "id_field", "sync")
     work = polygon_campaign_of(
         parameters["source"],
         split_by=parameters.get("split"),

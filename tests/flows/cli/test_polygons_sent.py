@@ -166,6 +166,18 @@ def test_sync_takes_each_answer_as_the_result(wps_desk: Desk, scripted_wps: Scri
     assert scripted_wps.summary()["polls"] == 0
 
 
+def test_a_service_that_stores_no_answers_is_sent_nothing_unless_synchronously(
+    wps_desk: Desk, scripted_wps: ScriptedWps, prefect_api: str
+) -> None:
+    scripted_wps.plan(stored=False)
+    source = wetlands(wps_desk, 3)
+    ran = run(wps_desk, source)
+    assert (ran.status, sent(scripted_wps)) == (WRONG, 0)
+    assert "Run with --sync" in paragraph(ran)
+
+    assert own(run(wps_desk, source, "--sync")) == {"done": 3}
+
+
 @pytest.mark.parametrize(
     ("policy", "status", "states", "requests"),
     [
