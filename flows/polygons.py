@@ -22,7 +22,7 @@ from tasks.consent import check_consent
 from tasks.errors import OverlanderError
 from tasks.ledger.tally import Open, open_units
 from tasks.ledger.units import Own
-from tasks.polygons.campaign import polygon_campaign_of
+from tasks.polygons.campaign import polygon_campaign_of, refuse_url_beside
 from tasks.polygons.load import Read, retry_units, retryable_units
 from tasks.polygons.report import Drawn, standing, summary_of
 from tasks.polygons.rules import OnUncertain
@@ -105,7 +105,7 @@ def polygon_campaign(
         source: Vector file on the worker, such as a zipped shapefile or a GeoPackage.
         process: wit, wofs-drill, fractional-cover-drill, mangrove-cover-drill, or a TOML file that describes one.
         interval: From when to when, as 2010-01-01/2011-01-01.
-        url: URL of the WPS. Empty takes the worker's setting.
+        url: URL of the WPS. Empty takes the worker's setting, or the block's.
         split: Divide the interval by 1Y, 6M, 2W or 30D; each part is a job of its own.
         layer: Layer of the file, where it has several.
         crs: CRS of a file that names none, as EPSG:3577.
@@ -126,7 +126,7 @@ def polygon_campaign(
         no_progress_s: Give up a job of which nothing new is said for so many seconds. Empty is no limit.
         on_uncertain: What becomes of polygons whose request may have arrived. Empty takes the worker's setting.
         retry_ended: Send polygons again that came to these ends.
-        cancel_remote: When the run is stopped, ask the service to dismiss its jobs.
+        cancel_remote: At Ctrl-C in the command, ask the service to dismiss the jobs. Other ends leave them.
         yes: Agree to more than a hundred requests.
         max_requests: Send at most so many requests. Empty sends what is needed.
         deadline_hours: Go on no longer than this.
@@ -136,6 +136,7 @@ def polygon_campaign(
         process_block: ProcessService block to ask. Empty takes the worker's settings.
     """
     try:
+        refuse_url_beside(process_block or load_settings().process_block, url)
         use_blocks(process=process_block)
         settings = load_settings()
         refuse_fleeting(

@@ -88,12 +88,12 @@ def settle(
     from deployments.sandbox import world
     from tasks.settings import load_settings
 
-    _set("OVERLANDER_ALGORITHM", algorithm)
-    _set("OVERLANDER_LEDGER", ledger)
-    _set("OVERLANDER_OUT", out)
-    _set("OVERLANDER_CASSANDRA_HOSTS", hosts)
-    _set("OVERLANDER_CASSANDRA_KEYSPACE", keyspace)
-    _set("OVERLANDER_SERVICE_URL", service_url)
+    set_variable("OVERLANDER_ALGORITHM", algorithm)
+    set_variable("OVERLANDER_LEDGER", ledger)
+    set_variable("OVERLANDER_OUT", out)
+    set_variable("OVERLANDER_CASSANDRA_HOSTS", hosts)
+    set_variable("OVERLANDER_CASSANDRA_KEYSPACE", keyspace)
+    set_variable("OVERLANDER_SERVICE_URL", service_url)
     settings = load_settings()
     if settings.results_block or settings.service_block or settings.process_block:
         for block, flag in ((settings.results_block, hosts or keyspace), (settings.service_block, service_url)):
@@ -116,23 +116,31 @@ def settle(
     return f"{words} and its service at {service_url}." if service_url else f"{words}."
 
 
-def settle_wps(*, ledger: str | None = None, url: str | None = None) -> str | None:
+def settle_wps(*, ledger: str | None = None, url: str | None = None, use_blocks: bool = True) -> str | None:
     """Turn the flags of a polygon campaign into `OVERLANDER_*` variables, and fall back on the sandbox's WPS.
+
+    A block that the settings name takes the WPS's place; `use_blocks` tells whether it is needed and loaded.
 
     Returns:
         A sentence that names the sandbox when it is used.
     """
     from deployments.sandbox import world
+    from tasks.polygons.campaign import refuse_url_beside
     from tasks.settings import load_settings
 
-    _set("OVERLANDER_LEDGER", ledger)
-    _set("OVERLANDER_WPS_URL", url)
+    set_variable("OVERLANDER_LEDGER", ledger)
     settings = load_settings()
-    if settings.wps_url is not None or (found := world.wps()) is None:
+    if settings.process_block:
+        refuse_url_beside(settings.process_block, url)
+        if use_blocks:
+            _load_blocks()
         return None
-    _set("OVERLANDER_WPS_URL", found.url)
+    set_variable("OVERLANDER_WPS_URL", url)
+    if load_settings().wps_url is not None or (found := world.wps()) is None:
+        return None
+    set_variable("OVERLANDER_WPS_URL", found.url)
     if settings.ledger is None:
-        _set("OVERLANDER_LEDGER", world.ledger_file())
+        set_variable("OVERLANDER_LEDGER", world.ledger_file())
     return f"No WPS is set: using the sandbox's at {found.url}."
 
 
@@ -157,10 +165,10 @@ def use_sandbox(node: "Node") -> None:
         "CASSANDRA_USERNAME": node.username,
         "CASSANDRA_PASSWORD": node.password,
     }.items():
-        _set(f"OVERLANDER_{name}", value)
+        set_variable(f"OVERLANDER_{name}", value)
     settings = load_settings()
     if settings.cassandra.keyspace is None:
-        _set("OVERLANDER_CASSANDRA_KEYSPACE", node.keyspace)
+        set_variable("OVERLANDER_CASSANDRA_KEYSPACE", node.keyspace)
     sandbox = {
         "algorithm": world.ALGORITHM,
         "ledger": world.ledger_file(),
@@ -168,9 +176,10 @@ def use_sandbox(node: "Node") -> None:
         **SANDBOX_PACE,
     }
     for name in sandbox.keys() - settings.model_fields_set:
-        _set(f"OVERLANDER_{name.upper()}", sandbox[name])
+        set_variable(f"OVERLANDER_{name.upper()}", sandbox[name])
 
 
-def _set(name: str, value: object) -> None:
+def set_variable(name: str, value: object) -> None:
+    """Set a variable of this process and its children; None leaves it as it is."""
     if value is not None:
         os.environ[name] = str(value)

@@ -1,6 +1,5 @@
 """`overlander polygons`: a process executed for each polygon of a file."""
 
-import os
 import sys
 import time
 from typing import Annotated, Any
@@ -73,8 +72,8 @@ def run(
     from flows.cli.polygon_run import run_polygons
 
     _settle(ledger, url)
-    _set("OVERLANDER_WPS_POLL_S", given.seconds(poll, "--poll"))
-    _set("OVERLANDER_WPS_ATTEMPTS", attempts)
+    options.set_variable("OVERLANDER_WPS_POLL_S", given.seconds(poll, "--poll"))
+    options.set_variable("OVERLANDER_WPS_ATTEMPTS", attempts)
     parameters = {
         "source": source,
         "process": process,
@@ -216,7 +215,7 @@ def status(
     from tasks.settings import load_settings
 
     started = time.monotonic()
-    options.settle_wps(ledger=ledger)
+    options.settle_wps(ledger=ledger, use_blocks=False)
     settings = load_settings()
     with Ledger.open(settings.ledger_place, create=False) as kept, kept.read() as reading:
         name, series = _latest(reading, source, campaign)
@@ -244,7 +243,7 @@ def results(
     from tasks.polygons.collect import selected
     from tasks.settings import load_settings
 
-    options.settle_wps(ledger=ledger)
+    options.settle_wps(ledger=ledger, use_blocks=False)
     with Ledger.open(load_settings().ledger_place, create=False) as kept, kept.read() as reading:
         _, series = _latest(reading, source, campaign)
         names, rows = selected(reading, [one.number for one in series], where or "", given.listed(columns))
@@ -295,8 +294,3 @@ def show_summary(summary: dict[str, Any]) -> None:
         console.say(f"{console.counted(summary['sent'], 'request')} sent.")
     if "files" in summary:
         console.show_facts("Files", summary["files"])
-
-
-def _set(name: str, value: object) -> None:
-    if value is not None:
-        os.environ[name] = str(value)

@@ -87,7 +87,7 @@ def refuse_url_beside(block: str | None, url: str | None) -> None:
     """
     if block and url:
         raise BadInput(
-            f"{url} is given, and so is the block {block!r}, which stands for all settings of that service. Leave "
+            f"A URL is given, and so is the block {block!r}, which stands for all settings of that service. Leave "
             "out the URL, or the block: OVERLANDER_PROCESS_BLOCK, or process_block in a run's form."
         )
 

@@ -15,10 +15,13 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import State
 
-from deployments.blocks import ChangeResultsService, ResultsCassandra
+from deployments.blocks import ChangeResultsService, ProcessService, ResultsCassandra
+from deployments.sandbox.wps_answers import ScriptedWps
+from flows.polygons import polygon_campaign
 from flows.tile import tile_campaign
 from tests.flows.conftest import PASSWORD
 from tests.flows.desk import Desk
+from tests.flows.polygons_at_desk import YEAR, own, run, wetlands
 
 CORNER = "0:1,0:2"
 SEEN_WITHIN_S = 60.0
@@ -124,3 +127,36 @@ def test_a_service_block_gives_a_run_the_service_to_ask(blank_desk: Desk, result
 
     assert ended.is_failed()
     assert "127.0.0.1:9" in str(ended.message)
+
+
+@pytest.fixture
+def process_block(scripted_wps: ScriptedWps, prefect_api: str) -> str:
+    """Return the name of a block that holds the test's WPS."""
+    ProcessService(url=scripted_wps.url).save("wetlands", overwrite=True)
+    return "wetlands"
+
+
+def test_the_command_sends_polygons_to_the_service_of_the_block_that_its_settings_name(
+    process_block: str, wps_desk: Desk
+) -> None:
+    named = {"OVERLANDER_WPS_URL": None, "OVERLANDER_PROCESS_BLOCK": process_block}
+
+    assert own(run(wps_desk, wetlands(wps_desk, 2), **named)) == {"done": 2}
+
+
+def test_polygons_are_not_sent_to_a_url_beside_a_block(
+    process_block: str, wps_desk: Desk, scripted_wps: ScriptedWps
+) -> None:
+    source, elsewhere = wetlands(wps_desk, 2), "http://127.0.0.1:9/wps"
+
+    ran = run(wps_desk, source, "--url", elsewhere, OVERLANDER_PROCESS_BLOCK=process_block)
+    assert ran.status == 2
+    assert "Leave out the URL" in ran.err
+
+    with wps_desk.at_work():
+        ended = polygon_campaign(
+            source=str(source), interval=YEAR, url=elsewhere, process_block=process_block, return_state=True
+        )
+    assert ended.is_failed()
+    assert "Leave out the URL" in str(ended.message)
+    assert scripted_wps.received() == []

@@ -8,6 +8,7 @@ import pytest
 
 from deployments.sandbox import world
 from deployments.sandbox.cassandra import Node
+from deployments.sandbox.pywps import Wps
 from flows.cli import options
 from tasks.settings import load_settings
 from tests.flows.desk import Desk
@@ -69,3 +70,15 @@ def test_a_real_cassandra_gets_nothing_of_the_sandbox() -> None:
     assert options.settle() is None
     assert load_settings().service_url is None
     assert load_settings().model_fields_set == {"cassandra"}
+
+
+def test_a_block_that_stands_for_the_wps_leaves_the_sandbox_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "http://real.example/wps"
+    monkeypatch.setattr(world, "wps", lambda: Wps(f"{SERVICE}/wps", SERVICE, tmp_path))
+    monkeypatch.setattr(options, "_load_blocks", lambda: os.environ.update(OVERLANDER_WPS_URL=url))
+    os.environ["OVERLANDER_PROCESS_BLOCK"] = "ours"
+
+    assert options.settle_wps() is None
+    assert (load_settings().wps_url, load_settings().ledger) == (url, None)
