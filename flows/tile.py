@@ -202,7 +202,7 @@ def _run(place: Site, mode: Mode, wishes: Wishes, rows_at_once: int) -> State[di
                 if wishes.again:
                     wait(exported)  # one under way would note what it read over the request of the same chip
                 try:
-                    bring_home(place, wishes, brought, requesting, exporting)
+                    bring_home(place, wishes, brought, requesting, exporting if saving else None)
                 except OverlanderError as error:
                     failure = error  # what came home before it is saved and reported all the same
             exported += brought.exported
@@ -247,15 +247,17 @@ def _report(
     """Write the tile's files, show it in the UI and return the run's last state."""
     work = place.campaign
     files: dict[str, Path] = {}
+    to_save = 0
     if mode in ("run", "export"):
         files = write_files(place.ground.source, work, found)
+        to_save = max(found.unsaved, tally.changed)  # what changed while it was read has a file, if an older one
     summary = summary_of(work, found, seconds)
     summary["changed"] = sum(now != then for now, then in zip(found.lines, before.lines, strict=True))
     if mode != "count":
         summary |= {
             "exported": tally.exported,
             "kept": tally.kept,
-            "waiting": found.waiting + tally.changed,
+            "waiting": found.waiting + to_save,
             "needs_person": found.needs_person,
             "requested": requested.sent,
             "quarantined": found.states["quarantined"],
@@ -265,6 +267,8 @@ def _report(
         summary["next_steps"].insert(
             0, "No change-results service is set (OVERLANDER_SERVICE_URL): this run requested nothing."
         )
+    if to_save:
+        summary["next_steps"].append(f"{to_save:,} chips are home and not saved as they are now: run again.")
     words = f"{len(found.lines):,} chips: " + ", ".join(
         f"{count:,} {state}" for state, count in found.states.items() if count
     )
@@ -273,7 +277,7 @@ def _report(
     show_standing(work, found, words, files)
     if mode in ("run", "request"):
         tell_of_tile(place, before, found)
-    status = 3 if tally.changed else found.exit_status
+    status = 3 if to_save else found.exit_status
     return ended(words, summary | {"exit_status": status})
 
 
@@ -293,7 +297,8 @@ def _closed(place: Site, note: TileNote) -> State[dict[str, Any]]:
 def _standing(place: Site) -> Standing:
     work = place.campaign
     with place.ledger.read() as ledger:
-        return standing(ledger, place.ground, work.tile, work.chips, work.layout.root, rules_of(place.settings))
+        root, rules = work.layout.root, rules_of(place.settings)
+        return standing(ledger, place.ground, work.tile, work.chips, root, rules, flawed=work.flawed)
 
 
 def _note_rates(place: Site, seen: list[Surveyed], tally: ExportTally, brought: Brought) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from tasks.chips.campaign import Campaign
+from tasks.chips.chip_file import Flawed
+from tasks.chips.export import is_saved
 from tasks.chips.grid import Chip, Tile, row_column
 from tasks.chips.heal import WAITS, Rules, in_words, next_step, queue_moved_past, waits_too_long
 from tasks.chips.layout import FLAWED_FOLDER
@@ -36,6 +38,7 @@ class Standing:
         waiting: chips that are not home yet and that running again later will help.
         needs_person: chips that no further run changes, with those that the guard keeps from being requested.
         next_steps: what to do, in sentences.
+        unsaved: chips that are home and have no file below the output folder yet, or an older one.
         to_request: chips that the next run asks for, if a service is set and nothing stops it.
         guard: why nothing more is requested until a person releases the tile; empty when nothing stops it.
         records, files: what is known of the tile's chips, and of their files, beyond those of `lines` too.
@@ -46,6 +49,7 @@ class Standing:
     waiting: int
     needs_person: int
     next_steps: tuple[str, ...]
+    unsaved: int = 0
     to_request: int = 0
     guard: str = ""
     records: Mapping[Chip, Record] = field(default_factory=dict)
@@ -53,12 +57,19 @@ class Standing:
 
     @property
     def exit_status(self) -> int:
-        """0 all home, 3 running again will help, 4 a person has to; 3 beats 4."""
+        """0 all home, saved or not, 3 running again will help, 4 a person has to; 3 beats 4."""
         return 3 if self.waiting else 4 if self.needs_person else 0
 
 
 def standing(
-    ledger: Connection, ground: Ground, tile: Tile, chips: Sequence[Chip], root: Path, rules: Rules
+    ledger: Connection,
+    ground: Ground,
+    tile: Tile,
+    chips: Sequence[Chip],
+    root: Path,
+    rules: Rules,
+    *,
+    flawed: Flawed = "apart",
 ) -> Standing:
     """Return where some chips of a tile stand, by the ledger alone.
 
@@ -68,6 +79,7 @@ def standing(
         tile, chips: whose, and which.
         root: the output folder.
         rules: how far asking goes.
+        flawed: what becomes of chips with failed pixels.
     """
     now = datetime.now(UTC)
     everyone = recall(ledger, ground)
@@ -96,6 +108,7 @@ def standing(
         waiting=away - late - held,
         needs_person=stuck + late + held,
         next_steps=(guard, *advice) if guard else advice,
+        unsaved=sum(_lacks_its_file(record, files.get(chip), flawed) for chip, record in records.items()),
         to_request=sum(step.do == "request" for step in steps.values()),
         guard=guard,
         records=everyone,
@@ -203,6 +216,13 @@ def _is_stuck(record: Record, file: Saved | None) -> bool:
         and file.problem != ""
         and file.update_requested == record.look.update_requested
     )
+
+
+def _lacks_its_file(record: Record, file: Saved | None, flawed: Flawed) -> bool:
+    """Tell whether a chip is home and was never saved, well or not, as it is now."""
+    if not is_saved(record, flawed):
+        return False
+    return file is None or file.update_requested != record.look.update_requested
 
 
 def steps_for(states: dict[str, int], stuck: int, late: int = 0) -> tuple[str, ...]:
