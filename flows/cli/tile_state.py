@@ -105,7 +105,19 @@ def release(
     work = campaign_of(tile, region, window)
     with site(work, words=f"overlander tile release {work.tile.name}") as place:
         released = release_tile(place)
-    console.say(f"{console.counted(released, 'chip')} released. The next run asks for them again.")
+    said = []
+    if released.guard:
+        said.append("The guard is lifted.")
+    if released.quarantined:
+        chips = console.counted(released.quarantined, "quarantined chip")
+        said.append(f"{chips} released: the next run asks again.")
+    if released.waiting:
+        chips = console.counted(released.waiting, "chip")
+        said.append(
+            f"{chips} waited for anew; to ask for those again: "
+            f"overlander tile request {work.tile.name} --states queued,stale,uncertain --again."
+        )
+    console.say(" ".join(said) or "Nothing was quarantined, and no guard was up.")
 
 
 def _show_status(work: "Campaign", found: "Standing", where: str) -> None:

@@ -94,8 +94,13 @@ def next_step(record: Record, rules: Rules, moved_past: datetime | None, again: 
                 return Step("quarantine", reason)
             return _ask(record, rules, record.reason)
         case State.QUEUED | State.STALE | State.UNCERTAIN:
-            ours = record.asked is not None and record.asked.settled_at is None
-            waits_since = record.asked.at if record.asked is not None and ours else record.since
+            if (
+                record.asked is not None
+                and record.asked.outcome == State.QUARANTINED
+                and not _is_overtaken(record)
+            ):
+                return _ask(record, rules, "Released by a person.", look_first=True)
+            waits_since = _waits_since(record)
             if moved_past is not None and moved_past - waits_since >= rules.stall_after:
                 why = "Chips requested long after it have rows, and it has none."
                 return _ask(record, rules, why, look_first=True)
@@ -103,6 +108,19 @@ def next_step(record: Record, rules: Rules, moved_past: datetime | None, again: 
         case State.RUNNING | State.UNKNOWN:
             return Step("wait", record.reason)
     return Step("leave", record.reason)
+
+
+def _waits_since(record: Record) -> datetime:
+    """Return since when a chip has waited for the job that was queued last, ours or somebody else's."""
+    asked = record.asked
+    ours = asked is not None and asked.settled_at is None and not _is_overtaken(record)
+    return asked.at if asked is not None and ours else record.since
+
+
+def _is_overtaken(record: Record) -> bool:
+    """Tell whether somebody else has asked for a chip since we did."""
+    asked = record.asked
+    return asked is not None and record.look.update_requested not in (asked.update_before, asked.update_requested)
 
 
 def queue_moved_past(records: Iterable[Record]) -> datetime | None:
@@ -161,7 +179,8 @@ def in_words(step: Step, record: Record, rules: Rules, now: datetime) -> str:
     """Return what the next run will do about a chip, for people."""
     attempts = record.asked.attempts if record.asked is not None else 0
     if step.do == "wait" and waits_too_long(record, now, rules):
-        return "is not waited for any more: is a worker of the right version at work? `overlander tile release`"
+        words = "is not waited for any more: is a worker of the right version at work? `overlander tile release`"
+        return f"{words} waits anew, `overlander tile request --states {record.state} --again` asks anew"
     match step.do:
         case "request":
             return f"will be requested (attempt {attempts + 1} of {rules.max_attempts})"

@@ -157,8 +157,11 @@ def request(site: Site, steps: Sequence[tuple[Chip, Step]], begun: datetime) -> 
         if record.asked is not None and record.asked.at >= begun:
             answer = record.asked  # sent by the try before this one
         else:
-            if step.look_first and not _stands_still(site, chip, record):
-                continue
+            if step.look_first:
+                now = _look_once_more(site, chip, record)
+                if _place_of(now) != _place_of(record):
+                    continue
+                record = now
             site.requester.pause()
             answer = _request_one(site, chip, record, step)
             site.progress.add(requested=1)
@@ -167,11 +170,15 @@ def request(site: Site, steps: Sequence[tuple[Chip, Step]], begun: datetime) -> 
     return Requested(sent, uncertain)
 
 
-def _stands_still(site: Site, chip: Chip, before: Record) -> bool:
-    """Look at a chip once more and tell whether it is still where it was."""
+def _look_once_more(site: Site, chip: Chip, before: Record) -> Record:
     now = look_again(site, chip, before)
     site.ledger.write(lambda ledger: remember(ledger, site.ground, {chip: now}), lease=site.lease)
-    return now.state == before.state
+    return now
+
+
+def _place_of(record: Record) -> tuple[State, datetime | None]:
+    """Return what tells that a chip has not come further, and that nobody has asked for it meanwhile."""
+    return record.state, record.look.update_requested
 
 
 def _request_one(site: Site, chip: Chip, record: Record, step: Step) -> Asked:
@@ -242,28 +249,40 @@ def _take_back(ledger: Connection, site: Site, chip: Chip, record: Record, asked
     remember(ledger, site.ground, {chip: record})
 
 
-def release_tile(site: Site) -> int:
+@dataclass(frozen=True)
+class Released:
+    """What a release came to: chips that were quarantined, chips that still wait, and the guard that was lifted."""
+
+    quarantined: int
+    waiting: int
+    guard: str
+
+
+def release_tile(site: Site) -> Released:
     """Write off what was asked for: lift the guard, and let quarantined chips be asked for again.
 
     What still waits is waited for from now on, and is asked for again on the same evidence as before.
-
-    Returns:
-        How many chips were quarantined.
     """
 
-    def change(ledger: Connection) -> int:
+    def change(ledger: Connection) -> Released:
         records = recall(ledger, site.ground, site.campaign.chips)
         now = datetime.now(UTC)
         freed = {
-            chip: replace(record, state=State.UNKNOWN, since=now, reason="Released by a person.")
-            for chip, record in records.items()
-            if record.state == State.QUARANTINED
+            chip: _freed(record, now) for chip, record in records.items() if record.state == State.QUARANTINED
         }
         waiting = {chip: replace(record, since=now) for chip, record in records.items() if record.state in WAITS}
         release(ledger, site.ground, site.campaign.chips)
         remember(ledger, site.ground, freed | waiting)
-        use_tile(ledger, site.ground, site.campaign.name)
+        guard = use_tile(ledger, site.ground, site.campaign.name).guard
         set_guard(ledger, site.ground, "")
-        return len(freed)
+        return Released(len(freed), len(waiting), guard)
 
     return site.ledger.write(change, lease=site.lease)
+
+
+def _freed(record: Record, now: datetime) -> Record:
+    """Return a quarantined chip's record as released; a request that it still waited for has ended with that."""
+    asked = record.asked
+    if asked is not None and asked.settled_at is None:
+        asked = replace(asked, settled_at=now, outcome=State.QUARANTINED)
+    return replace(record, state=State.UNKNOWN, since=now, reason="Released by a person.", asked=asked)

@@ -17,7 +17,8 @@ from tasks.ledger.schema import requests as requests_table
 def asked_for(ledger: Connection, ground: Ground, chips: Iterable[Chip] | None = None) -> dict[Chip, Asked]:
     """Return the latest request for each chip that was asked for since it was last released.
 
-    One that was written off before it ended is returned too, with no attempts: it may still come.
+    One that was written off before it ended is returned too, with no attempts: it may still come. So is one that
+    its chip was quarantined over while it waited.
     """
     table = requests_table
     sent = select(table).where(on(table, ground), among(table, chips)).order_by(table.c.number)
@@ -26,7 +27,11 @@ def asked_for(ledger: Connection, ground: Ground, chips: Iterable[Chip] | None =
         chip = Chip(row.chip_x, row.chip_y)
         attempts = found[chip].attempts if chip in found else 0
         found[chip] = _asked(row, attempts + (not row.released))
-    return {chip: asked for chip, asked in found.items() if asked.attempts or asked.settled_at is None}
+    return {
+        chip: asked
+        for chip, asked in found.items()
+        if asked.attempts or asked.settled_at is None or asked.outcome == State.QUARANTINED
+    }
 
 
 def note_request(ledger: Connection, ground: Ground, chip: Chip, asked: Asked, baseline: datetime | None) -> None:

@@ -68,6 +68,26 @@ def test_a_chip_that_someone_else_requested_counts_from_when_we_first_saw_it_wai
     assert next_step(replace(waiting, since=NOW), RULES, NOW).do == "wait"
 
 
+def test_somebody_elses_request_on_top_of_ours_is_waited_for_from_when_we_first_saw_it() -> None:
+    theirs = datetime(2026, 11, 23, 11)  # noqa: DTZ001 - the service's clock is naive
+    look = Look(NOW, ticketed=True, update_requested=theirs)
+    waiting = a_chip(State.QUEUED, request=asked(at=NOW - 5 * HOUR), since=NOW, look=look)
+    assert next_step(waiting, RULES, NOW).do == "wait"
+    ours = replace(waiting, asked=replace(waiting.asked, update_requested=theirs))
+    assert next_step(ours, RULES, NOW).do == "request"
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.STALE, State.UNCERTAIN])
+def test_a_chip_given_up_while_it_waited_and_released_since_is_requested_unless_somebody_else_has(
+    state: State,
+) -> None:
+    given_up = asked(attempts=0, settled_at=NOW, outcome=State.QUARANTINED)
+    step = next_step(a_chip(state, request=given_up), RULES, None)
+    assert (step.do, step.refresh, step.look_first) == ("request", True, True)
+    theirs = Look(NOW, ticketed=True, update_requested=datetime(2026, 11, 23, 11))  # noqa: DTZ001
+    assert next_step(a_chip(state, request=given_up, look=theirs), RULES, None).do == "wait"
+
+
 def test_a_running_chip_is_waited_for_whatever_the_queue_did() -> None:
     assert next_step(a_chip(State.RUNNING, request=asked()), RULES, NOW + 99 * HOUR).do == "wait"
 

@@ -15,7 +15,7 @@ from deployments import supervise
 from tasks.chips.campaign import Site
 from tasks.chips.grid import PIXELS, Chip
 from tasks.chips.heal import SAMPLE, Step
-from tasks.chips.request import cost, decide, release_tile, request
+from tasks.chips.request import Released, cost, decide, release_tile, request
 from tasks.chips.service import ChangeResults, Receipt, WrongChip
 from tasks.chips.states import Asked, Look, Record, State
 from tasks.consent import ConsentMissing, check_consent
@@ -467,11 +467,31 @@ def test_a_released_chip_is_asked_for_again_by_the_next_run(working: Working, se
         trouble(place, service, {"rows_lost": [5], "times": 2})
         bring_home(place)
         assert states(place) == ["quarantined"]
-        assert release_tile(place) == 1
+        assert release_tile(place) == Released(quarantined=1, waiting=0, guard="")
     with a_run(working, service) as place:
         bring_home(place)
         assert (states(place), only(place).asked.attempts) == (["complete"], 1)
     assert service.refreshes() == [False, True, True]
+
+
+def test_a_chip_given_up_while_it_waited_is_asked_for_again_after_its_release(
+    working: Working, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERLANDER_STALL_AFTER_S", "1")
+    monkeypatch.setenv("OVERLANDER_MAX_ATTEMPTS", "1")
+    with a_run(working, service, "30,30:32") as place:
+        silent, later = place.campaign.chips
+        trouble(place, service, {"lost_job": True, "times": 1})
+        ask(place, only={silent})
+        long_after = known(place)[silent].asked.at + timedelta(seconds=1.1)
+        await_that(lambda: datetime.now(UTC) > long_after)
+        bring_home(place)
+        assert states(place) == ["quarantined", "complete"]
+        assert release_tile(place).quarantined == 1
+    with a_run(working, service, "30,30:32") as place:
+        bring_home(place)
+        assert states(place) == ["complete", "complete"]
+    assert service.refreshes(silent) == [False, True]
 
 
 # Clocks, and other people
@@ -510,6 +530,21 @@ def test_somebody_elses_request_is_waited_for_however_long_ago_ours_was(
         bring_home(place)
         assert states(place) == ["complete", "complete"]
     assert service.refreshes(ours) == [False, True]
+
+
+def test_a_chip_that_somebody_else_asked_for_since_it_was_looked_at_is_not_asked_for_again(
+    working: Working, service: Service
+) -> None:
+    service.plan(paused=True)
+    with a_run(working, service) as place:
+        (chip,) = place.campaign.chips
+        ask(place)
+        look(place)
+        service.somebody_else_asks(chip)
+        step = Step("request", "The queue moved past it.", refresh=True, look_first=True)
+        assert request(place, [(chip, step)], datetime.now(UTC)).sent == 0
+        assert states(place) == ["queued"]
+    assert service.refreshes() == [False, True]
 
 
 # Asking again, every row anew

@@ -83,6 +83,13 @@ def test_released_requests_that_have_ended_are_gone_and_one_still_out_has_no_att
     assert found(ledger) == {OTHER_CHIP: replace(UNSETTLED, number=2, attempts=0)}
 
 
+def test_a_released_request_that_was_given_up_while_it_waited_is_still_known(ledger: Ledger) -> None:
+    given_up = replace(UNSETTLED, settled_at=NOW, outcome=State.QUARANTINED)
+    note(ledger, CHIP, given_up)
+    ledger.write(lambda connection: release(connection, HERE, [CHIP]))
+    assert found(ledger) == {CHIP: replace(given_up, attempts=0)}
+
+
 def test_attempts_count_anew_after_a_release_and_numbers_go_on(ledger: Ledger) -> None:
     note(ledger, CHIP, ASKED, ASKED)
     ledger.write(lambda connection: release(connection, HERE, [CHIP]))
