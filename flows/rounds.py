@@ -49,11 +49,13 @@ class Brought:
 
     Attributes:
         requested: what was sent.
+        held_back: chips that the guard, the pilot or a limit kept from being requested.
         exported: the exports of what came home.
         settled, seconds: chips that came to an end, and how long that took, of this run.
     """
 
     requested: Requested = field(default_factory=Requested)
+    held_back: int = 0
     exported: list[PrefectFuture[Any]] = field(default_factory=list)
     settled: int = 0
     seconds: float = 0.0
@@ -115,6 +117,8 @@ def _go_round(
     rounds = 0
     while not place.stopping.is_set():
         asking = _decide(place, wishes, brought.requested.sent, first=rounds == 0)
+        if rounds == 0 or not wishes.again:  # what a person wants again is asked for in the first round only
+            brought.held_back = asking.held_back
         _ask(place, asking, wishes.chips_per_task, brought, requesting)
         left_s = until - time.monotonic()
         if not wishes.wait or left_s <= 0 or not (asking.steps or asking.waits):
@@ -143,7 +147,8 @@ def _decide(place: Site, wishes: Wishes, sent: int, *, first: bool) -> Asking:
         limit = HANDFUL - sent
     asking = decide(place, again=wishes.again if first else (), only=wishes.only, limit=limit)
     if first and not agreed and not asking.guard:
-        requests = len(asking.steps) + (asking.held_back if wishes.wait else 0)
+        later = asking.held_back if wishes.wait and (asking.steps or asking.waits) else 0
+        requests = len(asking.steps) + later
         check_consent(requests, cost(place, requests))
     return asking
 

@@ -24,7 +24,6 @@ from tasks.chips.export import ExportTally
 from tasks.chips.heal import rules_of
 from tasks.chips.layout import DEFAULT_TEMPLATE, refuse_foreign_files
 from tasks.chips.report import Standing, standing, summary_of, write_files
-from tasks.chips.request import Requested
 from tasks.chips.states import HOME
 from tasks.chips.states import State as ChipState
 from tasks.chips.survey import Surveyed
@@ -215,7 +214,7 @@ def _run(place: Site, mode: Mode, wishes: Wishes, rows_at_once: int) -> State[di
     # A tile of 2,500 chips takes half a second to read.
     moved = not all_home or any(row.counted for row in seen)
     found = _standing(place) if moved or tally.has_news or brought.requested.sent else before
-    state = _report(place, mode, tally, brought.requested, before, found, time.monotonic() - started)
+    state = _report(place, mode, tally, brought, before, found, time.monotonic() - started)
     if failure is not None:
         raise failure
     for future in (*surveyed, *exported):
@@ -239,7 +238,7 @@ def _report(
     place: Site,
     mode: Mode,
     tally: ExportTally,
-    requested: Requested,
+    brought: Brought,
     before: Standing,
     found: Standing,
     seconds: float,
@@ -259,7 +258,7 @@ def _report(
             "kept": tally.kept,
             "waiting": found.waiting + to_save,
             "needs_person": found.needs_person,
-            "requested": requested.sent,
+            "requested": brought.requested.sent,
             "quarantined": found.states["quarantined"],
             "files": {what: str(path) for what, path in files.items()},
         }
@@ -273,11 +272,13 @@ def _report(
         f"{count:,} {state}" for state, count in found.states.items() if count
     )
     if mode != "count":
-        words += f". {requested.sent:,} requested, {tally.exported:,} exported, {tally.kept:,} kept."
+        words += f". {brought.requested.sent:,} requested, {tally.exported:,} exported, {tally.kept:,} kept."
     show_standing(work, found, words, files)
     if mode in ("run", "request"):
         tell_of_tile(place, before, found)
     status = 3 if to_save else found.exit_status
+    if not status and brought.held_back:  # chips at home that a person wants again
+        status = 4 if found.guard else 3
     return ended(words, summary | {"exit_status": status})
 
 

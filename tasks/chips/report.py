@@ -7,6 +7,7 @@ that changed nothing leaves them byte for byte.
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,12 +20,22 @@ from tasks.chips.campaign import Campaign
 from tasks.chips.chip_file import Flawed
 from tasks.chips.export import is_saved
 from tasks.chips.grid import Chip, Tile, row_column
-from tasks.chips.heal import WAITS, Rules, in_words, next_step, queue_moved_past, waits_too_long
+from tasks.chips.heal import (
+    WAITS,
+    Room,
+    Rules,
+    in_words,
+    next_step,
+    queue_moved_past,
+    room_for,
+    waits_too_long,
+)
 from tasks.chips.layout import FLAWED_FOLDER
 from tasks.chips.states import HOME, NEEDS_PERSON, Record, State
 from tasks.files import holds, remove, write_if_changed
 from tasks.ledger.chips import Saved, find_tiles, recall, saved
 from tasks.ledger.keys import Ground
+from tasks.ledger.requests import outstanding_elsewhere, seen_anywhere
 from tasks.report.chips import ChipLine, count_states
 
 
@@ -39,7 +50,7 @@ class Standing:
         needs_person: chips that no further run changes, with those that the guard keeps from being requested.
         next_steps: what to do, in sentences.
         unsaved: chips that are home and have no file below the output folder yet, or an older one.
-        to_request: chips that the next run asks for, if a service is set and nothing stops it.
+        to_request: chips that the next run asks for, if a service is set and it waits for what is out.
         guard: why nothing more is requested until a person releases the tile; empty when nothing stops it.
         records, files: what is known of the tile's chips, and of their files, beyond those of `lines` too.
     """
@@ -85,10 +96,20 @@ def standing(
     everyone = recall(ledger, ground)
     files = saved(ledger, ground, root)
     records = {chip: everyone[chip] for chip in chips if chip in everyone}
+    notes = find_tiles(ledger, ground.region, ground.tile, ground.algorithm)
+    guard = next((note.guard for note in notes if note.ground == ground), "")
     moved_past = queue_moved_past(everyone.values())
     steps = {chip: next_step(record, rules, moved_past) for chip, record in records.items()}
+    to_request = [chip for chip, step in steps.items() if step.do == "request"]
+    held_back: dict[Chip, str] = {}
+    if to_request:
+        room = _room(ledger, ground, everyone, guard, rules)
+        held_back = dict.fromkeys(set(to_request) - set(room.take(to_request)), room.held_by)
+    words = {
+        chip: in_words(step, records[chip], rules, now, held_back.get(chip, "")) for chip, step in steps.items()
+    }
     lines = tuple(
-        _line(tile, chip, records[chip], files.get(chip), root, in_words(steps[chip], records[chip], rules, now))
+        _line(tile, chip, records[chip], files.get(chip), root, words[chip])
         if chip in records
         else ChipLine(chip.x, chip.y, *row_column(chip, tile), State.UNKNOWN.value, reason="Not looked at yet.")
         for chip in chips
@@ -97,11 +118,11 @@ def standing(
     stuck = sum(_is_stuck(record, files.get(chip)) for chip, record in records.items())
     late = sum(waits_too_long(record, now, rules) for record in records.values())
     away = sum(count for state, count in states.items() if state not in HOME | NEEDS_PERSON)
-    guard = next((note.guard for note in find_tiles(ledger, ground.region, ground.tile, ground.algorithm)), "")
     held = 0
     if guard:
         held = sum(count for state, count in states.items() if state not in HOME | NEEDS_PERSON | WAITS)
-    advice = steps_for(states, stuck, late)
+    advice = (*steps_for(states, stuck, late), *_what_holds_back(held_back))
+    nothing_moves = len(held_back) == len(to_request) and not any(states[state] for state in WAITS)
     return Standing(
         lines=lines,
         states=states,
@@ -109,7 +130,7 @@ def standing(
         needs_person=stuck + late + held,
         next_steps=(guard, *advice) if guard else advice,
         unsaved=sum(_lacks_its_file(record, files.get(chip), flawed) for chip, record in records.items()),
-        to_request=sum(step.do == "request" for step in steps.values()),
+        to_request=0 if guard or nothing_moves else len(to_request),
         guard=guard,
         records=everyone,
         files=files,
@@ -216,6 +237,26 @@ def _is_stuck(record: Record, file: Saved | None) -> bool:
         and file.problem != ""
         and file.update_requested == record.look.update_requested
     )
+
+
+def _room(ledger: Connection, ground: Ground, everyone: Mapping[Chip, Record], guard: str, rules: Rules) -> Room:
+    return room_for(
+        everyone,
+        guard,
+        rules,
+        seen_elsewhere=seen_anywhere(ledger, ground.source, ground.algorithm),
+        out_elsewhere=outstanding_elsewhere(ledger, ground),
+    )
+
+
+def _what_holds_back(held_back: Mapping[Chip, str]) -> list[str]:
+    """Return what chips wait for that would be requested; of a guard its own paragraph tells."""
+    words = {
+        "pilot": "until the first chip of this algorithm has rows.",
+        "limit": "for room: with those of other tiles, as many are out as OVERLANDER_MAX_OUTSTANDING allows.",
+    }
+    counted = Counter(held_back.values())
+    return [f"{_chips(counted[by])} to be requested must wait {why}" for by, why in words.items() if counted[by]]
 
 
 def _lacks_its_file(record: Record, file: Saved | None, flawed: Flawed) -> bool:

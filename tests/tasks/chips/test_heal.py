@@ -7,13 +7,16 @@ import pytest
 
 from tasks.chips.grid import Chip
 from tasks.chips.heal import (
+    Room,
     Rules,
     in_words,
     is_outstanding,
     next_step,
     pilot_needed,
     queue_moved_past,
+    room_for,
     tripped,
+    unclear,
     waits_too_long,
 )
 from tasks.chips.states import Asked, Look, Record, State
@@ -152,6 +155,26 @@ def test_one_chip_goes_first_where_nothing_of_the_algorithm_was_ever_seen() -> N
     assert not pilot_needed(seen, seen_elsewhere=False)
 
 
+def test_what_is_out_already_takes_no_second_place_and_a_guard_leaves_none() -> None:
+    chips = [Chip(3000 * n, 0) for n in range(4)]
+    records = {chips[0]: a_chip(State.QUEUED, request=asked()), **dict.fromkeys(chips[1:], a_chip(State.STALLED))}
+
+    def room(guard: str = "", most: int = 3, elsewhere: int = 1, seen: bool = True) -> Room:
+        rules = replace(RULES, max_outstanding=most)
+        return room_for(records, guard, rules, seen_elsewhere=seen, out_elsewhere=elsewhere)
+
+    assert (room().held_by, room().take(chips)) == ("limit", chips[:2])
+    assert room(elsewhere=9).take(chips) == chips[:1]
+    assert (room(seen=False).held_by, room(seen=False).take(chips)) == ("pilot", chips[:1])
+    assert (room("Stop.").held_by, room("Stop.").take(chips)) == ("guard", [])
+
+
+def test_requesting_stops_when_ten_answers_in_a_row_do_not_say_whether_the_request_arrived() -> None:
+    assert "--states uncertain --again" in unclear(["uncertain"] * 10)
+    assert not unclear(["uncertain"] * 9)
+    assert not unclear(["uncertain"] * 9 + ["queued"] + ["uncertain"] * 9)
+
+
 def test_requesting_stops_when_most_of_the_last_twenty_came_back_bad() -> None:
     good, bad = State.COMPLETE, State.INCOMPLETE
     assert tripped([], [bad] * 11 + [good] * 9, NOW, RULES).startswith("11 of the last 20")
@@ -176,6 +199,9 @@ def test_people_read_what_the_next_run_will_do() -> None:
         (a_chip(State.COMPLETE), ""),
     ):
         assert in_words(next_step(record, RULES, None), record, RULES, NOW) == words
+    short = a_chip(State.INCOMPLETE, request=asked(1), missing=(3,))
+    held = in_words(next_step(short, RULES, None), short, RULES, NOW, "guard")
+    assert held == "is not requested before `overlander tile release`"
     late = a_chip(State.QUEUED, request=asked(1))
     words = in_words(next_step(late, RULES, None), late, RULES, NOW + RULES.wait_limit)
     assert words.startswith("is not waited for any more")
