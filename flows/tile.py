@@ -24,7 +24,7 @@ from tasks.chips.export import ExportTally
 from tasks.chips.heal import rules_of
 from tasks.chips.layout import DEFAULT_TEMPLATE, refuse_foreign_files
 from tasks.chips.report import Standing, standing, summary_of, write_files
-from tasks.chips.states import HOME
+from tasks.chips.states import HOME, Again
 from tasks.chips.states import State as ChipState
 from tasks.chips.survey import Surveyed
 from tasks.chips.tasks import export_row, survey_row
@@ -36,9 +36,6 @@ from tasks.ledger.upkeep import note_last_run
 from tasks.settings import load_settings
 
 Mode = Literal["run", "count", "export", "request"]
-Again = Literal[
-    "complete", "flawed", "no_data", "incomplete", "stalled", "queued", "stale", "uncertain", "quarantined"
-]
 
 TILE_PATTERN = r"^([Hh]\d+[Vv]\d+|\d{6}|[+-]?\d+[, ]+[+-]?\d+)$"
 WINDOW_PATTERN = r"^[\d: ]+,[\d: ]+$"

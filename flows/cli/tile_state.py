@@ -27,7 +27,7 @@ def status(
 ) -> None:
     """Say where a tile stands by the ledger alone: no service is asked."""
     from tasks.chips.heal import rules_of
-    from tasks.chips.report import standing, summary_of
+    from tasks.chips.report import not_home, standing, summary_of
     from tasks.errors import BadInput
     from tasks.ledger.chips import find_tiles
     from tasks.ledger.store import Ledger
@@ -47,7 +47,7 @@ def status(
         found = standing(reading, note.ground, work.tile, work.chips, work.layout.root, rules_of(load_settings()))
     closed = closed_words(note)
     if json:
-        console.give(summary_of(work, found, time.monotonic() - started))
+        console.give(summary_of(work, found, time.monotonic() - started) | {"not_home": not_home(found)})
     else:
         _show_status(work, found, f"{note.ground.source}, last used {note.last_used_at:%Y-%m-%d %H:%M} UTC")
         if closed:

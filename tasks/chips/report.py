@@ -121,7 +121,7 @@ def standing(
     held = 0
     if guard:
         held = sum(count for state, count in states.items() if state not in HOME | NEEDS_PERSON | WAITS)
-    advice = (*steps_for(states, stuck, late), *_what_holds_back(held_back))
+    advice = (*steps_for(states, stuck, late, guarded=bool(guard)), *_what_holds_back(held_back))
     nothing_moves = len(held_back) == len(to_request) and not any(states[state] for state in WAITS)
     return Standing(
         lines=lines,
@@ -148,6 +148,16 @@ def summary_of(campaign: Campaign, found: Standing, seconds: float) -> dict[str,
         "seconds": round(seconds, 3),
         "next_steps": list(found.next_steps),
     }
+
+
+def not_home(found: Standing) -> list[dict[str, Any]]:
+    """Return what `tile status --json` says of each chip that is not home, but of those never looked at."""
+    names = ("chip_x", "chip_y", "state", "attempts", "reason", "next_step")
+    return [
+        {name: getattr(line, name) for name in names} | {"since": line.since.isoformat() if line.since else None}
+        for line in found.lines
+        if line.state not in HOME and line.state != State.UNKNOWN
+    ]
 
 
 def write_files(source: str, campaign: Campaign, found: Standing) -> dict[str, Path]:
@@ -266,13 +276,23 @@ def _lacks_its_file(record: Record, file: Saved | None, flawed: Flawed) -> bool:
     return file is None or file.update_requested != record.look.update_requested
 
 
-def steps_for(states: dict[str, int], stuck: int, late: int = 0) -> tuple[str, ...]:
-    """Return what to do about chips in these states, in sentences; `stuck` of them need a person."""
+def steps_for(states: dict[str, int], stuck: int, late: int = 0, *, guarded: bool = False) -> tuple[str, ...]:
+    """Return what to do about chips in these states, in sentences.
+
+    Args:
+        states: how many chips stand where.
+        stuck: so many need a person.
+        late: so many have waited for too long.
+        guarded: whether a run asks for nothing.
+    """
+    asks, asks_again = ": `overlander tile run` asks for them.", ": `overlander tile run` asks again."
+    if guarded:
+        asks = asks_again = "."
     sentences = {
         State.UNKNOWN: "not looked at yet: run `overlander tile count`.",
-        State.UNREQUESTED: "never requested: `overlander tile run` asks for them.",
-        State.INCOMPLETE: "ended with missing pixels: `overlander tile run` asks again.",
-        State.STALLED: "stopped half way: `overlander tile run` asks again.",
+        State.UNREQUESTED: f"never requested{asks}",
+        State.INCOMPLETE: f"ended with missing pixels{asks_again}",
+        State.STALLED: f"stopped half way{asks_again}",
         State.QUEUED: "waiting in the service's queue: run again later.",
         State.STALE: "waiting to be renewed: run again later.",
         State.RUNNING: "at work: run again later.",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Literal, get_args
 
 from tasks.chips.grid import PIXELS
 
@@ -34,6 +35,12 @@ class State(StrEnum):
 
 HOME = frozenset({State.COMPLETE, State.FLAWED, State.NO_DATA})
 """States of a chip that is as home as it will be."""
+
+Again = Literal[
+    "complete", "flawed", "no_data", "incomplete", "stalled", "queued", "stale", "uncertain", "quarantined"
+]
+AGAIN: tuple[str, ...] = get_args(Again)
+"""States that a person can have asked for again by name."""
 
 NEEDS_PERSON = frozenset({State.QUARANTINED})
 """States that no further run changes."""

@@ -264,6 +264,7 @@ def test_what_will_happen_next_is_what_a_run_would_do(
     # A run that waits for the pilot's rows goes on to ask for the others.
     assert (found.lines[1].next_step, found.to_request) == (words, int(held_by in ("", "pilot")))
     assert any("must wait" in step for step in found.next_steps) == (held_by in ("pilot", "limit"))
+    assert any("tile run` asks" in step for step in found.next_steps) == (held_by != "guard")
 
 
 def test_the_list_of_bad_pixels_goes_when_they_are_good(desk: Desk, chips: list[Chip]) -> None:
