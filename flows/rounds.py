@@ -1,8 +1,9 @@
 """Bringing a surveyed tile home: ask for what is missing, watch, save what comes home, ask again if it helps."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from prefect.futures import PrefectFuture
@@ -16,6 +17,7 @@ from tasks.chips.states import State
 from tasks.chips.survey import Surveyed
 from tasks.chips.tasks import TIME_BOX_S, export_row, request_row, settle_round
 from tasks.consent import HANDFUL, check_consent
+from tasks.ledger.chips import find_home
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,13 @@ class Brought:
 
     Attributes:
         requested: what was sent.
+        held_back: chips that the guard, the pilot or a limit kept from being requested.
         exported: the exports of what came home.
         settled, seconds: chips that came to an end, and how long that took, of this run.
     """
 
     requested: Requested = field(default_factory=Requested)
+    held_back: int = 0
     exported: list[PrefectFuture[Any]] = field(default_factory=list)
     settled: int = 0
     seconds: float = 0.0
@@ -62,7 +66,7 @@ def bring_home(
     wishes: Wishes,
     brought: Brought,
     requesting: ThreadPoolTaskRunner[Any],
-    exporting: ThreadPoolTaskRunner[Any],
+    exporting: ThreadPoolTaskRunner[Any] | None,
 ) -> None:
     """Ask, watch, save and ask again until nothing is out, or nothing more can be done, or time is over.
 
@@ -71,17 +75,50 @@ def bring_home(
         wishes: what a person wants beyond it.
         brought: is added to on the way, so that what was done is known when something fails.
         requesting: runs requests and rounds, one at a time.
-        exporting: runs the exports of what comes home.
+        exporting: runs the exports of what comes home; None saves nothing.
 
     Raises:
         ConsentMissing: more than a handful of requests would be sent, and nobody agreed.
         OverlanderError: the service is away or does not run the algorithm.
     """
+    handed_on = _home(place)  # by the survey
+
+    def hand_on() -> int:
+        """Save what has come home since, whoever saw it: the ledger knows, also of a task that failed later."""
+        came_home = _home(place) - handed_on
+        handed_on.update(came_home)
+        if came_home and exporting is not None:
+            new = {chip for chip, _ in came_home}
+            chips = [chip for chip in place.campaign.chips if chip in new]
+            brought.exported += _save(place, chips, wishes.chips_per_task, exporting)
+        return len(came_home)
+
+    try:
+        _go_round(place, wishes, brought, requesting, hand_on)
+    finally:
+        if not place.stopping.is_set():
+            hand_on()
+
+
+def _home(place: Site) -> set[tuple[Chip, datetime | None]]:
+    with place.ledger.read() as ledger:
+        return set(find_home(ledger, place.ground).items())
+
+
+def _go_round(
+    place: Site,
+    wishes: Wishes,
+    brought: Brought,
+    requesting: ThreadPoolTaskRunner[Any],
+    hand_on: Callable[[], int],
+) -> None:
     started = time.monotonic()
     until = started + wishes.deadline_s
     rounds = 0
     while not place.stopping.is_set():
         asking = _decide(place, wishes, brought.requested.sent, first=rounds == 0)
+        if rounds == 0 or not wishes.again:  # what a person wants again is asked for in the first round only
+            brought.held_back = asking.held_back
         _ask(place, asking, wishes.chips_per_task, brought, requesting)
         left_s = until - time.monotonic()
         if not wishes.wait or left_s <= 0 or not (asking.steps or asking.waits):
@@ -94,12 +131,11 @@ def bring_home(
             "first_rows": asking.pilot,
         }
         seen = requesting.submit(settle_round, settling).result()
-        if ended := len(seen.home) + len(seen.ended):
+        came_home = hand_on()
+        if ended := came_home + len(seen.ended):
             brought.settled += ended
             brought.seconds = time.monotonic() - started
-        if seen.home:
-            brought.exported += _save(place, seen.home, wishes.chips_per_task, exporting)
-        if not (asking.steps or seen.home or seen.ended or seen.out):
+        if not (asking.steps or came_home or seen.ended or seen.out):
             break
 
 
@@ -111,7 +147,8 @@ def _decide(place: Site, wishes: Wishes, sent: int, *, first: bool) -> Asking:
         limit = HANDFUL - sent
     asking = decide(place, again=wishes.again if first else (), only=wishes.only, limit=limit)
     if first and not agreed and not asking.guard:
-        requests = len(asking.steps) + (asking.held_back if wishes.wait else 0)
+        later = asking.held_back if wishes.wait and (asking.steps or asking.waits) else 0
+        requests = len(asking.steps) + later
         check_consent(requests, cost(place, requests))
     return asking
 

@@ -24,8 +24,7 @@ from tasks.chips.export import ExportTally
 from tasks.chips.heal import rules_of
 from tasks.chips.layout import DEFAULT_TEMPLATE, refuse_foreign_files
 from tasks.chips.report import Standing, standing, summary_of, write_files
-from tasks.chips.request import Requested
-from tasks.chips.states import HOME
+from tasks.chips.states import HOME, Again
 from tasks.chips.states import State as ChipState
 from tasks.chips.survey import Surveyed
 from tasks.chips.tasks import export_row, survey_row
@@ -37,9 +36,6 @@ from tasks.ledger.upkeep import note_last_run
 from tasks.settings import load_settings
 
 Mode = Literal["run", "count", "export", "request"]
-Again = Literal[
-    "complete", "flawed", "no_data", "incomplete", "stalled", "queued", "stale", "uncertain", "quarantined"
-]
 
 TILE_PATTERN = r"^([Hh]\d+[Vv]\d+|\d{6}|[+-]?\d+[, ]+[+-]?\d+)$"
 WINDOW_PATTERN = r"^[\d: ]+,[\d: ]+$"
@@ -202,7 +198,7 @@ def _run(place: Site, mode: Mode, wishes: Wishes, rows_at_once: int) -> State[di
                 if wishes.again:
                     wait(exported)  # one under way would note what it read over the request of the same chip
                 try:
-                    bring_home(place, wishes, brought, requesting, exporting)
+                    bring_home(place, wishes, brought, requesting, exporting if saving else None)
                 except OverlanderError as error:
                     failure = error  # what came home before it is saved and reported all the same
             exported += brought.exported
@@ -215,7 +211,7 @@ def _run(place: Site, mode: Mode, wishes: Wishes, rows_at_once: int) -> State[di
     # A tile of 2,500 chips takes half a second to read.
     moved = not all_home or any(row.counted for row in seen)
     found = _standing(place) if moved or tally.has_news or brought.requested.sent else before
-    state = _report(place, mode, tally, brought.requested, before, found, time.monotonic() - started)
+    state = _report(place, mode, tally, brought, before, found, time.monotonic() - started)
     if failure is not None:
         raise failure
     for future in (*surveyed, *exported):
@@ -239,7 +235,7 @@ def _report(
     place: Site,
     mode: Mode,
     tally: ExportTally,
-    requested: Requested,
+    brought: Brought,
     before: Standing,
     found: Standing,
     seconds: float,
@@ -247,17 +243,19 @@ def _report(
     """Write the tile's files, show it in the UI and return the run's last state."""
     work = place.campaign
     files: dict[str, Path] = {}
+    to_save = 0
     if mode in ("run", "export"):
         files = write_files(place.ground.source, work, found)
+        to_save = max(found.unsaved, tally.changed)  # what changed while it was read has a file, if an older one
     summary = summary_of(work, found, seconds)
     summary["changed"] = sum(now != then for now, then in zip(found.lines, before.lines, strict=True))
     if mode != "count":
         summary |= {
             "exported": tally.exported,
             "kept": tally.kept,
-            "waiting": found.waiting + tally.changed,
+            "waiting": found.waiting + to_save,
             "needs_person": found.needs_person,
-            "requested": requested.sent,
+            "requested": brought.requested.sent,
             "quarantined": found.states["quarantined"],
             "files": {what: str(path) for what, path in files.items()},
         }
@@ -265,15 +263,19 @@ def _report(
         summary["next_steps"].insert(
             0, "No change-results service is set (OVERLANDER_SERVICE_URL): this run requested nothing."
         )
+    if to_save:
+        summary["next_steps"].append(f"{to_save:,} chips are home and not saved as they are now: run again.")
     words = f"{len(found.lines):,} chips: " + ", ".join(
         f"{count:,} {state}" for state, count in found.states.items() if count
     )
     if mode != "count":
-        words += f". {requested.sent:,} requested, {tally.exported:,} exported, {tally.kept:,} kept."
+        words += f". {brought.requested.sent:,} requested, {tally.exported:,} exported, {tally.kept:,} kept."
     show_standing(work, found, words, files)
     if mode in ("run", "request"):
         tell_of_tile(place, before, found)
-    status = 3 if tally.changed else found.exit_status
+    status = 3 if to_save else found.exit_status
+    if not status and brought.held_back:  # chips at home that a person wants again
+        status = 4 if found.guard else 3
     return ended(words, summary | {"exit_status": status})
 
 
@@ -293,7 +295,8 @@ def _closed(place: Site, note: TileNote) -> State[dict[str, Any]]:
 def _standing(place: Site) -> Standing:
     work = place.campaign
     with place.ledger.read() as ledger:
-        return standing(ledger, place.ground, work.tile, work.chips, work.layout.root, rules_of(place.settings))
+        root, rules = work.layout.root, rules_of(place.settings)
+        return standing(ledger, place.ground, work.tile, work.chips, root, rules, flawed=work.flawed)
 
 
 def _note_rates(place: Site, seen: list[Surveyed], tally: ExportTally, brought: Brought) -> None:

@@ -133,7 +133,9 @@ class Settings(BaseSettings):
         default=86400, gt=0, description="Waiting chips of which none has moved for so long are told of."
     )
     max_attempts: int = Field(default=3, ge=1, description="Requests for one chip, the first included.")
-    max_outstanding: int = Field(default=2500, ge=1, description="Chips asked for and not settled, at most.")
+    max_outstanding: int = Field(
+        default=2500, ge=1, description="Chips of all tiles asked for and not settled, at most."
+    )
     service_timeout_s: float = Field(default=60, gt=0, description="Limit of one answer of the service.")
     service_connect_timeout_s: float = Field(default=10, gt=0, description="Limit of connecting to it.")
     service_interval_s: float = Field(default=0.1, ge=0, description="Pause between two requests to it.")

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.chips.states import AGAIN
 from tasks.errors import BadInput
 
 if TYPE_CHECKING:
@@ -61,17 +62,3 @@ def read_states(text: str | None, *, again: bool, listed: bool) -> list[str]:
     if unknown := sorted(set(named) - set(AGAIN)):
         raise BadInput(f"No such states to ask again: {', '.join(unknown)}. Choose among {', '.join(AGAIN)}.")
     return named
-
-
-AGAIN = (
-    "complete",
-    "flawed",
-    "no_data",
-    "incomplete",
-    "stalled",
-    "queued",
-    "stale",
-    "uncertain",
-    "quarantined",
-)
-"""States that can be asked for again by name."""

@@ -71,13 +71,19 @@ def _service(settings: "Settings") -> str:
 
 
 def _worker_clock(settings: "Settings") -> str:
+    from tasks.chips.results import ResultsTable
     from tasks.ledger.requests import worker_clock
     from tasks.ledger.store import Ledger
 
     if _is_missing(settings):
         return "Not known: no chip has been requested yet."
+    try:
+        with ResultsTable.open(settings.cassandra) as table:
+            source = table.source
+    except OverlanderError:
+        return "Not known: it is kept with the table, which does not answer."
     with Ledger.open(settings.ledger_place, create=False) as ledger, ledger.read() as reading:
-        seen = worker_clock(reading)
+        seen = worker_clock(reading, source, settings.algorithm)
     if seen is None:
         return "Not known: no chip has come back yet."
     least, most = (bound.total_seconds() / 3600 for bound in (seen.least, seen.most))

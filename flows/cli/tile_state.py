@@ -27,7 +27,7 @@ def status(
 ) -> None:
     """Say where a tile stands by the ledger alone: no service is asked."""
     from tasks.chips.heal import rules_of
-    from tasks.chips.report import standing, summary_of
+    from tasks.chips.report import not_home, standing, summary_of
     from tasks.errors import BadInput
     from tasks.ledger.chips import find_tiles
     from tasks.ledger.store import Ledger
@@ -47,7 +47,7 @@ def status(
         found = standing(reading, note.ground, work.tile, work.chips, work.layout.root, rules_of(load_settings()))
     closed = closed_words(note)
     if json:
-        console.give(summary_of(work, found, time.monotonic() - started))
+        console.give(summary_of(work, found, time.monotonic() - started) | {"not_home": not_home(found)})
     else:
         _show_status(work, found, f"{note.ground.source}, last used {note.last_used_at:%Y-%m-%d %H:%M} UTC")
         if closed:
@@ -105,7 +105,19 @@ def release(
     work = campaign_of(tile, region, window)
     with site(work, words=f"overlander tile release {work.tile.name}") as place:
         released = release_tile(place)
-    console.say(f"{console.counted(released, 'chip')} released. The next run asks for them again.")
+    said = []
+    if released.guard:
+        said.append("The guard is lifted.")
+    if released.quarantined:
+        chips = console.counted(released.quarantined, "quarantined chip")
+        said.append(f"{chips} released: the next run asks again.")
+    if released.waiting:
+        chips = console.counted(released.waiting, "chip")
+        said.append(
+            f"{chips} waited for anew; to ask for those again: "
+            f"overlander tile request {work.tile.name} --states queued,stale,uncertain --again."
+        )
+    console.say(" ".join(said) or "Nothing was quarantined, and no guard was up.")
 
 
 def _show_status(work: "Campaign", found: "Standing", where: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from tasks.chips.campaign import Campaign, Site
-from tasks.chips.chip_file import Exported, ExportOrder
+from tasks.chips.chip_file import Exported, ExportOrder, Flawed
 from tasks.chips.grid import Chip
 from tasks.chips.results import FIRST_ROW_BYTES
 from tasks.chips.states import Pixel, Record, State, judge
@@ -64,7 +64,7 @@ def export(site: Site, chips: Sequence[Chip]) -> ExportTally:
     tally = ExportTally()
     to_save: list[Chip] = []
     for chip in chips:
-        if (record := records.get(chip)) is None or not is_saved(campaign, record):
+        if (record := records.get(chip)) is None or not is_saved(record, campaign.flawed):
             continue
         match verdict(site, chip, record, earlier.get(chip)):
             case "keep":
@@ -99,9 +99,9 @@ def export(site: Site, chips: Sequence[Chip]) -> ExportTally:
     return tally
 
 
-def is_saved(campaign: Campaign, record: Record) -> bool:
-    """Tell whether a chip in this state has a file at all."""
-    return record.state == State.COMPLETE or (record.state == State.FLAWED and campaign.flawed != "skip")
+def is_saved(record: Record, flawed: Flawed) -> bool:
+    """Tell whether a chip in this state has a file at all, by what becomes of chips with failed pixels."""
+    return record.state == State.COMPLETE or (record.state == State.FLAWED and flawed != "skip")
 
 
 def wanted_file(campaign: Campaign, chip: Chip, state: State) -> Path:

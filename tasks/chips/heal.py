@@ -5,7 +5,7 @@ attempts, the same pixels missing twice are left to a person, and what merely wa
 the queue has demonstrably moved past it.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -22,6 +22,10 @@ BAD_ENDS = frozenset({State.FLAWED, State.STALLED, State.INCOMPLETE})
 
 SAMPLE = 20
 """So many settled chips, or silent ones, are looked at before a guard trips."""
+
+
+UNCLEAR_IN_A_ROW = 10
+"""So many requests without an answer that says whether they arrived, and no further one is sent."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,13 @@ def next_step(record: Record, rules: Rules, moved_past: datetime | None, again: 
                 return Step("quarantine", reason)
             return _ask(record, rules, record.reason)
         case State.QUEUED | State.STALE | State.UNCERTAIN:
-            ours = record.asked is not None and record.asked.settled_at is None
-            waits_since = record.asked.at if record.asked is not None and ours else record.since
+            if (
+                record.asked is not None
+                and record.asked.outcome == State.QUARANTINED
+                and not _is_overtaken(record)
+            ):
+                return _ask(record, rules, "Released by a person.", look_first=True)
+            waits_since = _waits_since(record)
             if moved_past is not None and moved_past - waits_since >= rules.stall_after:
                 why = "Chips requested long after it have rows, and it has none."
                 return _ask(record, rules, why, look_first=True)
@@ -103,6 +112,19 @@ def next_step(record: Record, rules: Rules, moved_past: datetime | None, again: 
         case State.RUNNING | State.UNKNOWN:
             return Step("wait", record.reason)
     return Step("leave", record.reason)
+
+
+def _waits_since(record: Record) -> datetime:
+    """Return since when a chip has waited for the job that was queued last, ours or somebody else's."""
+    asked = record.asked
+    ours = asked is not None and asked.settled_at is None and not _is_overtaken(record)
+    return asked.at if asked is not None and ours else record.since
+
+
+def _is_overtaken(record: Record) -> bool:
+    """Tell whether somebody else has asked for a chip since we did."""
+    asked = record.asked
+    return asked is not None and record.look.update_requested not in (asked.update_before, asked.update_requested)
 
 
 def queue_moved_past(records: Iterable[Record]) -> datetime | None:
@@ -124,6 +146,62 @@ def is_outstanding(record: Record) -> bool:
 def waits_too_long(record: Record, now: datetime, rules: Rules) -> bool:
     """Tell whether a chip that only waits has done so for longer than the limit."""
     return record.state in WAITS and now - record.since >= rules.wait_limit
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many chips may be asked for now, and what the others wait for.
+
+    Attributes:
+        chips: so many, beside those that are out already.
+        out: chips that are out: asked for again they take no second place.
+        held_by: what the others wait for: the `guard`'s end, the first rows of the `pilot`, or the `limit`.
+    """
+
+    chips: int
+    out: Collection[Chip]
+    held_by: Literal["guard", "pilot", "limit"]
+
+    def take(self, chips: Iterable[Chip]) -> list[Chip]:
+        """Return those of some chips that may be asked for now, in order."""
+        if self.held_by == "guard":
+            return []
+        left, taken = self.chips, []
+        for chip in chips:
+            if chip not in self.out:
+                if left <= 0:
+                    continue
+                left -= 1
+            taken.append(chip)
+        return taken
+
+
+def room_for(
+    records: Mapping[Chip, Record], guard: str, rules: Rules, *, seen_elsewhere: bool, out_elsewhere: int
+) -> Room:
+    """Return how many chips of a tile may be asked for now.
+
+    Args:
+        records: the tile's chips.
+        guard: why requesting has stopped, or an empty text.
+        rules: how far asking goes.
+        seen_elsewhere: whether rows of the algorithm were ever seen on another tile.
+        out_elsewhere: how many chips of other tiles are out.
+    """
+    out = {chip for chip, record in records.items() if is_outstanding(record)}
+    if guard:
+        return Room(0, out, "guard")
+    if pilot_needed(records, seen_elsewhere):
+        return Room(1 - len(out), out, "pilot")
+    return Room(rules.max_outstanding - out_elsewhere - len(out), out, "limit")
+
+
+HELD = {
+    "guard": "is not requested before `overlander tile release`",
+    "pilot": "will be requested when the first chip of this algorithm has rows",
+    "limit": "will be requested when fewer chips are out at the service",
+}
+"""What the next run does about a chip that would be requested but for what holds it back."""
 
 
 def pilot_needed(records: Mapping[Chip, Record], seen_elsewhere: bool) -> bool:
@@ -157,12 +235,30 @@ def tripped(records: Iterable[Record], last_ends: Iterable[State], now: datetime
     return ""
 
 
-def in_words(step: Step, record: Record, rules: Rules, now: datetime) -> str:
-    """Return what the next run will do about a chip, for people."""
+def unclear(answers: Sequence[str]) -> str:
+    """Return why requesting has to stop when no answer to the last requests said whether they arrived.
+
+    Args:
+        answers: to the last requests, the newest first.
+    """
+    if list(answers[:UNCLEAR_IN_A_ROW]) != ["uncertain"] * UNCLEAR_IN_A_ROW:
+        return ""
+    return (
+        f"No answer to the last {UNCLEAR_IN_A_ROW} requests said whether they arrived: something is wrong with "
+        "the service. Find out what, then `overlander tile release`. What has not come by then is asked for again "
+        "by `overlander tile request --states uncertain --again`."
+    )
+
+
+def in_words(step: Step, record: Record, rules: Rules, now: datetime, held_by: str = "") -> str:
+    """Return what the next run will do about a chip, for people; `held_by` as in `Room`, empty for nothing."""
     attempts = record.asked.attempts if record.asked is not None else 0
     if step.do == "wait" and waits_too_long(record, now, rules):
-        return "is not waited for any more: is a worker of the right version at work? `overlander tile release`"
+        words = "is not waited for any more: is a worker of the right version at work? `overlander tile release`"
+        return f"{words} waits anew, `overlander tile request --states {record.state} --again` asks anew"
     match step.do:
+        case "request" if held_by:
+            return HELD[held_by]
         case "request":
             return f"will be requested (attempt {attempts + 1} of {rules.max_attempts})"
         case "quarantine":

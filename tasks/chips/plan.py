@@ -44,7 +44,9 @@ def plan_tile(site: Site) -> Plan:
     for row in work.window.rows(work.tile):
         survey(site, row)
     with site.ledger.read() as ledger:
-        found = standing(ledger, site.ground, work.tile, work.chips, root, rules_of(site.settings))
+        found = standing(
+            ledger, site.ground, work.tile, work.chips, root, rules_of(site.settings), flawed=work.flawed
+        )
         records = recall(ledger, site.ground, work.chips)
         earlier = saved(ledger, site.ground, root, work.chips)
         row_bytes = mean_row_bytes(ledger, site.ground.source, work.algorithm) or FIRST_ROW_BYTES
@@ -53,7 +55,7 @@ def plan_tile(site: Site) -> Plan:
     verdicts = [
         verdict(site, chip, record, earlier.get(chip))
         for chip, record in records.items()
-        if is_saved(work, record)
+        if is_saved(record, work.flawed)
     ]
     requests = found.to_request if site.settings.service_url else 0
     rows = verdicts.count("save") * PIXELS

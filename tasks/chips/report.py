@@ -7,6 +7,7 @@ that changed nothing leaves them byte for byte.
 import csv
 import io
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,13 +17,25 @@ from typing import Any
 from sqlalchemy import Connection
 
 from tasks.chips.campaign import Campaign
+from tasks.chips.chip_file import Flawed
+from tasks.chips.export import is_saved
 from tasks.chips.grid import Chip, Tile, row_column
-from tasks.chips.heal import WAITS, Rules, in_words, next_step, queue_moved_past, waits_too_long
+from tasks.chips.heal import (
+    WAITS,
+    Room,
+    Rules,
+    in_words,
+    next_step,
+    queue_moved_past,
+    room_for,
+    waits_too_long,
+)
 from tasks.chips.layout import FLAWED_FOLDER
 from tasks.chips.states import HOME, NEEDS_PERSON, Record, State
 from tasks.files import holds, remove, write_if_changed
 from tasks.ledger.chips import Saved, find_tiles, recall, saved
 from tasks.ledger.keys import Ground
+from tasks.ledger.requests import outstanding_elsewhere, seen_anywhere
 from tasks.report.chips import ChipLine, count_states
 
 
@@ -36,7 +49,8 @@ class Standing:
         waiting: chips that are not home yet and that running again later will help.
         needs_person: chips that no further run changes, with those that the guard keeps from being requested.
         next_steps: what to do, in sentences.
-        to_request: chips that the next run asks for, if a service is set and nothing stops it.
+        unsaved: chips that are home and have no file below the output folder yet, or an older one.
+        to_request: chips that the next run asks for, if a service is set and it waits for what is out.
         guard: why nothing more is requested until a person releases the tile; empty when nothing stops it.
         records, files: what is known of the tile's chips, and of their files, beyond those of `lines` too.
     """
@@ -46,6 +60,7 @@ class Standing:
     waiting: int
     needs_person: int
     next_steps: tuple[str, ...]
+    unsaved: int = 0
     to_request: int = 0
     guard: str = ""
     records: Mapping[Chip, Record] = field(default_factory=dict)
@@ -53,12 +68,19 @@ class Standing:
 
     @property
     def exit_status(self) -> int:
-        """0 all home, 3 running again will help, 4 a person has to; 3 beats 4."""
+        """0 all home, saved or not, 3 running again will help, 4 a person has to; 3 beats 4."""
         return 3 if self.waiting else 4 if self.needs_person else 0
 
 
 def standing(
-    ledger: Connection, ground: Ground, tile: Tile, chips: Sequence[Chip], root: Path, rules: Rules
+    ledger: Connection,
+    ground: Ground,
+    tile: Tile,
+    chips: Sequence[Chip],
+    root: Path,
+    rules: Rules,
+    *,
+    flawed: Flawed = "apart",
 ) -> Standing:
     """Return where some chips of a tile stand, by the ledger alone.
 
@@ -68,15 +90,26 @@ def standing(
         tile, chips: whose, and which.
         root: the output folder.
         rules: how far asking goes.
+        flawed: what becomes of chips with failed pixels.
     """
     now = datetime.now(UTC)
     everyone = recall(ledger, ground)
     files = saved(ledger, ground, root)
     records = {chip: everyone[chip] for chip in chips if chip in everyone}
+    notes = find_tiles(ledger, ground.region, ground.tile, ground.algorithm)
+    guard = next((note.guard for note in notes if note.ground == ground), "")
     moved_past = queue_moved_past(everyone.values())
     steps = {chip: next_step(record, rules, moved_past) for chip, record in records.items()}
+    to_request = [chip for chip, step in steps.items() if step.do == "request"]
+    held_back: dict[Chip, str] = {}
+    if to_request:
+        room = _room(ledger, ground, everyone, guard, rules)
+        held_back = dict.fromkeys(set(to_request) - set(room.take(to_request)), room.held_by)
+    words = {
+        chip: in_words(step, records[chip], rules, now, held_back.get(chip, "")) for chip, step in steps.items()
+    }
     lines = tuple(
-        _line(tile, chip, records[chip], files.get(chip), root, in_words(steps[chip], records[chip], rules, now))
+        _line(tile, chip, records[chip], files.get(chip), root, words[chip])
         if chip in records
         else ChipLine(chip.x, chip.y, *row_column(chip, tile), State.UNKNOWN.value, reason="Not looked at yet.")
         for chip in chips
@@ -85,18 +118,19 @@ def standing(
     stuck = sum(_is_stuck(record, files.get(chip)) for chip, record in records.items())
     late = sum(waits_too_long(record, now, rules) for record in records.values())
     away = sum(count for state, count in states.items() if state not in HOME | NEEDS_PERSON)
-    guard = next((note.guard for note in find_tiles(ledger, ground.region, ground.tile, ground.algorithm)), "")
     held = 0
     if guard:
         held = sum(count for state, count in states.items() if state not in HOME | NEEDS_PERSON | WAITS)
-    advice = steps_for(states, stuck, late)
+    advice = (*steps_for(states, stuck, late, guarded=bool(guard)), *_what_holds_back(held_back))
+    nothing_moves = len(held_back) == len(to_request) and not any(states[state] for state in WAITS)
     return Standing(
         lines=lines,
         states=states,
         waiting=away - late - held,
         needs_person=stuck + late + held,
         next_steps=(guard, *advice) if guard else advice,
-        to_request=sum(step.do == "request" for step in steps.values()),
+        unsaved=sum(_lacks_its_file(record, files.get(chip), flawed) for chip, record in records.items()),
+        to_request=0 if guard or nothing_moves else len(to_request),
         guard=guard,
         records=everyone,
         files=files,
@@ -114,6 +148,16 @@ def summary_of(campaign: Campaign, found: Standing, seconds: float) -> dict[str,
         "seconds": round(seconds, 3),
         "next_steps": list(found.next_steps),
     }
+
+
+def not_home(found: Standing) -> list[dict[str, Any]]:
+    """Return what `tile status --json` says of each chip that is not home, but of those never looked at."""
+    names = ("chip_x", "chip_y", "state", "attempts", "reason", "next_step")
+    return [
+        {name: getattr(line, name) for name in names} | {"since": line.since.isoformat() if line.since else None}
+        for line in found.lines
+        if line.state not in HOME and line.state != State.UNKNOWN
+    ]
 
 
 def write_files(source: str, campaign: Campaign, found: Standing) -> dict[str, Path]:
@@ -205,13 +249,50 @@ def _is_stuck(record: Record, file: Saved | None) -> bool:
     )
 
 
-def steps_for(states: dict[str, int], stuck: int, late: int = 0) -> tuple[str, ...]:
-    """Return what to do about chips in these states, in sentences; `stuck` of them need a person."""
+def _room(ledger: Connection, ground: Ground, everyone: Mapping[Chip, Record], guard: str, rules: Rules) -> Room:
+    return room_for(
+        everyone,
+        guard,
+        rules,
+        seen_elsewhere=seen_anywhere(ledger, ground.source, ground.algorithm),
+        out_elsewhere=outstanding_elsewhere(ledger, ground),
+    )
+
+
+def _what_holds_back(held_back: Mapping[Chip, str]) -> list[str]:
+    """Return what chips wait for that would be requested; of a guard its own paragraph tells."""
+    words = {
+        "pilot": "until the first chip of this algorithm has rows.",
+        "limit": "for room: with those of other tiles, as many are out as OVERLANDER_MAX_OUTSTANDING allows.",
+    }
+    counted = Counter(held_back.values())
+    return [f"{_chips(counted[by])} to be requested must wait {why}" for by, why in words.items() if counted[by]]
+
+
+def _lacks_its_file(record: Record, file: Saved | None, flawed: Flawed) -> bool:
+    """Tell whether a chip is home and was never saved, well or not, as it is now."""
+    if not is_saved(record, flawed):
+        return False
+    return file is None or file.update_requested != record.look.update_requested
+
+
+def steps_for(states: dict[str, int], stuck: int, late: int = 0, *, guarded: bool = False) -> tuple[str, ...]:
+    """Return what to do about chips in these states, in sentences.
+
+    Args:
+        states: how many chips stand where.
+        stuck: so many need a person.
+        late: so many have waited for too long.
+        guarded: whether a run asks for nothing.
+    """
+    asks, asks_again = ": `overlander tile run` asks for them.", ": `overlander tile run` asks again."
+    if guarded:
+        asks = asks_again = "."
     sentences = {
         State.UNKNOWN: "not looked at yet: run `overlander tile count`.",
-        State.UNREQUESTED: "never requested: `overlander tile run` asks for them.",
-        State.INCOMPLETE: "ended with missing pixels: `overlander tile run` asks again.",
-        State.STALLED: "stopped half way: `overlander tile run` asks again.",
+        State.UNREQUESTED: f"never requested{asks}",
+        State.INCOMPLETE: f"ended with missing pixels{asks_again}",
+        State.STALLED: f"stopped half way{asks_again}",
         State.QUEUED: "waiting in the service's queue: run again later.",
         State.STALE: "waiting to be renewed: run again later.",
         State.RUNNING: "at work: run again later.",

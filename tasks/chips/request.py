@@ -10,22 +10,24 @@ from tasks.chips.campaign import Site
 from tasks.chips.grid import Chip
 from tasks.chips.heal import (
     SAMPLE,
+    UNCLEAR_IN_A_ROW,
     WAITS,
     Step,
-    is_outstanding,
     next_step,
-    pilot_needed,
     queue_moved_past,
+    room_for,
     rules_of,
     tripped,
+    unclear,
 )
 from tasks.chips.service import WrongChip
 from tasks.chips.states import HOME, Asked, Record, State
 from tasks.chips.survey import look_again
-from tasks.errors import OverlanderError, UncertainError
+from tasks.errors import OverlanderError, ThrottledError, UncertainError
 from tasks.ledger.chips import last_rate, recall, remember, set_guard, tile_note, use_tile
 from tasks.ledger.requests import (
     drop_request,
+    last_answers,
     last_ends,
     last_request,
     note_request,
@@ -33,6 +35,9 @@ from tasks.ledger.requests import (
     release,
     seen_anywhere,
 )
+
+LONGEST_REST_S = 60.0
+"""A service that gets too many requests is given the rest that it names, but none longer than this."""
 
 
 @dataclass(frozen=True)
@@ -89,18 +94,11 @@ def decide(
         if step.do == "quarantine"
     }
     asking = {chip: step for chip, step in steps.items() if step.do == "request"}
-    out = {chip for chip, record in records.items() if is_outstanding(record)} - set(quarantined)
-    pilot = pilot_needed(records, seen_elsewhere)
-    room = (1 if pilot else rules.max_outstanding - out_elsewhere) - len(out)
-    chosen: dict[Chip, Step] = {}
-    for chip, step in asking.items():
-        if guard or (limit is not None and len(chosen) >= limit):
-            break
-        if chip not in out:  # one that is out already stays so, however often it is asked for
-            if room <= 0:
-                continue
-            room -= 1
-        chosen[chip] = step
+    room = room_for(
+        records | quarantined, guard, rules, seen_elsewhere=seen_elsewhere, out_elsewhere=out_elsewhere
+    )
+    most = None if limit is None else max(0, limit)
+    chosen = {chip: asking[chip] for chip in room.take(asking)[:most]}
 
     def note(ledger: Connection) -> None:
         remember(ledger, ground, quarantined)
@@ -109,7 +107,7 @@ def decide(
     if quarantined or guard:
         site.ledger.write(note, lease=site.lease)
     waits = any(chip in records and records[chip].state in WAITS for chip in site.campaign.chips)
-    return Asking(chosen, guard, len(asking) - len(chosen), pilot, waits, now)
+    return Asking(chosen, guard, len(asking) - len(chosen), room.held_by == "pilot", waits, now)
 
 
 def cost(site: Site, chips: int) -> str:
@@ -149,6 +147,9 @@ def request(site: Site, steps: Sequence[tuple[Chip, Step]], begun: datetime) -> 
     """
     with site.ledger.read() as ledger:
         records = recall(ledger, site.ground, [chip for chip, _ in steps])
+        guard = tile_note(ledger, site.ground).guard  # an earlier row may have met a service in trouble
+    if guard:
+        return Requested()
     sent = uncertain = 0
     for chip, step in steps:
         record = records[chip]
@@ -157,21 +158,43 @@ def request(site: Site, steps: Sequence[tuple[Chip, Step]], begun: datetime) -> 
         if record.asked is not None and record.asked.at >= begun:
             answer = record.asked  # sent by the try before this one
         else:
-            if step.look_first and not _stands_still(site, chip, record):
-                continue
+            if step.look_first:
+                now = _look_once_more(site, chip, record)
+                if _place_of(now) != _place_of(record):
+                    continue
+                record = now
             site.requester.pause()
-            answer = _request_one(site, chip, record, step)
+            try:
+                answer = _request_one(site, chip, record, step)
+            except ThrottledError as error:  # the next try sends the rest
+                site.stopping.wait(min(error.retry_after_s or 0.0, LONGEST_REST_S))
+                raise
             site.progress.add(requested=1)
         sent += 1
         uncertain += answer.is_unclear
+        if answer.is_unclear and _is_stopped(site):
+            break
     return Requested(sent, uncertain)
 
 
-def _stands_still(site: Site, chip: Chip, before: Record) -> bool:
-    """Look at a chip once more and tell whether it is still where it was."""
+def _is_stopped(site: Site) -> bool:
+    """Stop requesting where no answer to the last requests said whether they arrived; tell whether it is so."""
+    with site.ledger.read() as ledger:
+        guard = unclear(last_answers(ledger, site.ground, UNCLEAR_IN_A_ROW))
+    if guard:
+        site.ledger.write(lambda ledger: set_guard(ledger, site.ground, guard), lease=site.lease)
+    return bool(guard)
+
+
+def _look_once_more(site: Site, chip: Chip, before: Record) -> Record:
     now = look_again(site, chip, before)
     site.ledger.write(lambda ledger: remember(ledger, site.ground, {chip: now}), lease=site.lease)
-    return now.state == before.state
+    return now
+
+
+def _place_of(record: Record) -> tuple[State, datetime | None]:
+    """Return what tells that a chip has not come further, and that nobody has asked for it meanwhile."""
+    return record.state, record.look.update_requested
 
 
 def _request_one(site: Site, chip: Chip, record: Record, step: Step) -> Asked:
@@ -242,28 +265,40 @@ def _take_back(ledger: Connection, site: Site, chip: Chip, record: Record, asked
     remember(ledger, site.ground, {chip: record})
 
 
-def release_tile(site: Site) -> int:
+@dataclass(frozen=True)
+class Released:
+    """What a release came to: chips that were quarantined, others that still wait, and the guard, now lifted."""
+
+    quarantined: int
+    waiting: int
+    guard: str
+
+
+def release_tile(site: Site) -> Released:
     """Write off what was asked for: lift the guard, and let quarantined chips be asked for again.
 
     What still waits is waited for from now on, and is asked for again on the same evidence as before.
-
-    Returns:
-        How many chips were quarantined.
     """
 
-    def change(ledger: Connection) -> int:
+    def change(ledger: Connection) -> Released:
         records = recall(ledger, site.ground, site.campaign.chips)
         now = datetime.now(UTC)
         freed = {
-            chip: replace(record, state=State.UNKNOWN, since=now, reason="Released by a person.")
-            for chip, record in records.items()
-            if record.state == State.QUARANTINED
+            chip: _freed(record, now) for chip, record in records.items() if record.state == State.QUARANTINED
         }
         waiting = {chip: replace(record, since=now) for chip, record in records.items() if record.state in WAITS}
         release(ledger, site.ground, site.campaign.chips)
         remember(ledger, site.ground, freed | waiting)
-        use_tile(ledger, site.ground, site.campaign.name)
+        guard = use_tile(ledger, site.ground, site.campaign.name).guard
         set_guard(ledger, site.ground, "")
-        return len(freed)
+        return Released(len(freed), len(waiting), guard)
 
     return site.ledger.write(change, lease=site.lease)
+
+
+def _freed(record: Record, now: datetime) -> Record:
+    """Return a quarantined chip's record as released; a request that it still waited for has ended with that."""
+    asked = record.asked
+    if asked is not None and asked.settled_at is None:
+        asked = replace(asked, settled_at=now, outcome=State.QUARANTINED)
+    return replace(record, state=State.UNKNOWN, since=now, reason="Released by a person.", asked=asked)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import httpx
 
 from tasks.chips.grid import Chip
-from tasks.errors import BadInput, PermanentError, ServiceAway, ServiceTimedOut, UncertainError
+from tasks.errors import BadInput, PermanentError, ServiceAway, ServiceTimedOut, ThrottledError, UncertainError
 from tasks.settings import Settings
 from tasks.urls import checked
 
@@ -73,8 +73,10 @@ class ChangeResults:
         Raises:
             BadInput: the algorithm is unknown or disabled, or the URL leads elsewhere.
             ServiceAway, ServiceTimedOut: it does not answer.
+            ThrottledError: it asks for fewer requests.
         """
         answer = self._look_up(f"algorithm/{quote(algorithm, safe=':')}")
+        self._heed(answer)
         definition = _json(answer)
         if answer.is_server_error:
             raise ServiceAway(
@@ -110,6 +112,7 @@ class ChangeResults:
             ServiceAway: no connection was made, so nothing was sent.
             UncertainError: it may or may not have been queued.
             WrongChip: it was taken for another chip.
+            ThrottledError: there are too many requests; this one was not queued.
             PermanentError: the service refuses it.
         """
         url = f"{self.url}/results/{quote(algorithm, safe=':')}/{chip.x}/{chip.y}"
@@ -124,7 +127,19 @@ class ChangeResults:
             ) from error
         return self._receipt(chip, answer)
 
+    def _heed(self, answer: httpx.Response) -> None:
+        """Raise when whatever stands before the service says that it gets too many requests."""
+        if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+            return
+        seconds = answer.headers.get("retry-after", "").strip()
+        raise ThrottledError(
+            f"{self.url} says that it gets too many requests: {_described(answer)}. Run again later, or with a "
+            "longer OVERLANDER_SERVICE_INTERVAL_S.",
+            float(seconds) if seconds.isascii() and seconds.isdigit() else None,
+        )
+
     def _receipt(self, chip: Chip, answer: httpx.Response) -> Receipt:
+        self._heed(answer)
         body = _json(answer)
         if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
             raise PermanentError(

@@ -61,7 +61,7 @@ def settle(site: Site, time_box_s: float, *, first_rows: bool = False) -> Settle
         records = recall(ledger, site.ground, site.campaign.chips)
     out = _worth_waiting_for(records, rules_of(settings))
     while out and time.monotonic() < min(until, hand_on_at) and not site.stopping.is_set():
-        seen = _look(site, out)
+        seen = _look(site, out, until)
         site.ledger.write(partial(remember, ground=site.ground, records=seen), lease=site.lease)
         moved = any(_mark(record) != _mark(out[chip]) for chip, record in seen.items())
         for chip, record in seen.items():
@@ -98,22 +98,28 @@ def _mark(record: Record) -> tuple[object, ...]:
     return record.state, record.farthest, record.look.pixels
 
 
-def _look(site: Site, out: dict[Chip, Record]) -> dict[Chip, Record]:
-    """Return the new records of those chips that were worth a full look."""
-    seen: dict[Chip, Record] = {}
+def _look(site: Site, out: dict[Chip, Record], until: float) -> dict[Chip, Record]:
+    """Return the new records of those chips that were worth a full look; none is begun after `until`.
+
+    Those that were counted longest ago come first, so that no chip is left out round after round.
+    """
+    looked_at: dict[Chip, Record] = {}
     failures: list[Exception] = []
 
     def look(chip: Chip) -> Record | None:
-        return look_again(site, chip, out[chip]) if _is_due(site, chip, out[chip]) else None
+        if time.monotonic() >= until:
+            return None
+        return look_again(site, chip, out[chip]) if _is_due(site, chip, out[chip]) else out[chip]
 
-    for chip, record in site.each(look, list(out), site.settings.cassandra.queries_in_flight):
+    chips = sorted(out, key=lambda chip: out[chip].look.at)
+    for chip, record in site.each(look, chips, site.settings.cassandra.queries_in_flight):
         if isinstance(record, Exception):
             failures.append(record)
         elif record is not None:
-            seen[chip] = record
-    if len(failures) == len(out):  # else the others go on, and this one is looked at again
+            looked_at[chip] = record
+    if failures and not looked_at:  # else the others go on, and this one is looked at again
         raise failures[0]
-    return seen
+    return {chip: record for chip, record in looked_at.items() if record is not out[chip]}
 
 
 def _is_due(site: Site, chip: Chip, record: Record) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Literal, get_args
 
 from tasks.chips.grid import PIXELS
 
@@ -34,6 +35,12 @@ class State(StrEnum):
 
 HOME = frozenset({State.COMPLETE, State.FLAWED, State.NO_DATA})
 """States of a chip that is as home as it will be."""
+
+Again = Literal[
+    "complete", "flawed", "no_data", "incomplete", "stalled", "queued", "stale", "uncertain", "quarantined"
+]
+AGAIN: tuple[str, ...] = get_args(Again)
+"""States that a person can have asked for again by name."""
 
 NEEDS_PERSON = frozenset({State.QUARANTINED})
 """States that no further run changes."""
@@ -82,12 +89,13 @@ class Asked:
         refresh, renew: its flag, and whether it is meant to renew every row.
         update_before: `chip_update_requested` known before it, service's clock.
         answer: `sending` until an answer came, `queued`, `ticketed`, `present` or `uncertain`.
-        update_requested: what the answer gave for it, service's clock.
+        update_requested: what the answer gave for it, or the table after a lost answer, service's clock.
         missing: positions missing before it.
         alone: whether no other job can have been at work on the chip when it was sent, as far as we know: only
             then do rows written after it prove that its job has started.
         rows_at: when we first saw a row of its pass, our clock.
-        settled_at, outcome: when we first saw its end, and which.
+        settled_at, outcome: when we first saw its end, and which; `quarantined` when it was given up unseen and
+            a person has released the chip since.
         unsettled_at: when we last looked and had not seen its end.
         end_produced: latest `result_produced` at its end, worker's clock: written between those two looks.
     """
@@ -184,7 +192,13 @@ def judge(look: Look, pixels: Sequence[Pixel] | None, before: Record | None, sta
     if before is None:
         return seen
     seen = _left_alone(_followed(seen), before)
-    return replace(seen, since=before.since) if before.state == seen.state else seen
+    same = before.state == seen.state and not _is_someone_elses(look, before)
+    return replace(seen, since=before.since) if same else seen
+
+
+def _is_someone_elses(look: Look, before: Record) -> bool:
+    """Tell whether somebody else has asked for the chip since the look before: their job is waited for anew."""
+    return look.update_requested != before.look.update_requested and not _is_ours(look, before)
 
 
 def _request_of(look: Look, before: Record | None) -> tuple[datetime | None, bool]:
@@ -195,7 +209,7 @@ def _request_of(look: Look, before: Record | None) -> tuple[datetime | None, boo
     """
     if before is None:
         return None, False
-    if before.look.update_requested == look.update_requested or _is_ours(look, before):
+    if not _is_someone_elses(look, before):
         return before.baseline, before.renew
     return before.look.last_produced, before.look.last_produced is not None
 
@@ -217,7 +231,7 @@ def _followed(seen: Record) -> Record:
     if seen.look.pixels and _any_after(seen.look, seen.baseline):
         asked = replace(asked, rows_at=asked.rows_at or seen.look.at)
     if asked.is_unclear and (asked.rows_at is not None or seen.look.update_requested != asked.update_before):
-        asked = replace(asked, answer="queued")
+        asked = replace(asked, answer="queued", update_requested=seen.look.update_requested)
     if asked.is_unclear and seen.state in (State.UNREQUESTED, State.QUEUED, State.STALE):
         reason = "A request was sent and no answer came: it may be queued or not."
         seen = replace(seen, state=State.UNCERTAIN, reason=reason)

@@ -14,10 +14,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from tasks.chips.campaign import Campaign, lease_name, tile_campaign_of
-from tasks.chips.export import is_saved
-from tasks.chips.grid import Chip
 from tasks.chips.heal import rules_of
-from tasks.chips.report import Standing, standing
+from tasks.chips.report import standing
 from tasks.files import sha256_of
 from tasks.ledger.chips import recall, saved
 from tasks.ledger.keys import Ground
@@ -106,21 +104,13 @@ def open_tiles(ledger: Connection, source: str, settings: Settings) -> list[Open
             flawed=asked["flawed"],
             settings=settings,
         )
-        seen = standing(ledger, last.ground, work.tile, work.chips, work.layout.root, rules_of(settings))
-        unsaved = sum(_lacks_its_file(work, chip, seen) for chip in work.chips)
-        if seen.waiting or unsaved:
+        root, rules = work.layout.root, rules_of(settings)
+        seen = standing(ledger, last.ground, work.tile, work.chips, root, rules, flawed=work.flawed)
+        if seen.waiting or seen.unsaved:
             held = is_held(ledger, lease_name(last.ground))
             place = (work.tile.name, work.tile.region.name, work.algorithm)
-            found.append(OpenTile(*place, seen.waiting, unsaved, asked, held))
+            found.append(OpenTile(*place, seen.waiting, seen.unsaved, asked, held))
     return found
-
-
-def _lacks_its_file(work: Campaign, chip: Chip, seen: Standing) -> bool:
-    """Tell whether a chip is home and was never saved, well or not, as it is now."""
-    record, file = seen.records.get(chip), seen.files.get(chip)
-    if record is None or not is_saved(work, record):
-        return False
-    return file is None or file.update_requested != record.look.update_requested
 
 
 def last_moved(ledger: Connection, ground: Ground) -> datetime | None:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, func, select, update
 
 from tasks.chips.grid import Chip, pack_positions, unpack_positions
-from tasks.chips.states import Asked, Look, Record, State
+from tasks.chips.states import HOME, Asked, Look, Record, State
 from tasks.ledger.database import upsert
 from tasks.ledger.keys import Ground, among, key, of, on
 from tasks.ledger.requests import asked_for, note_asked
@@ -67,6 +67,14 @@ def recall(ledger: Connection, ground: Ground, chips: Iterable[Chip] | None = No
     requests = asked_for(ledger, ground, chips)
     found = ((Chip(row.chip_x, row.chip_y), row) for row in ledger.execute(asked))
     return {chip: _record(row, requests.get(chip)) for chip, row in found}
+
+
+def find_home(ledger: Connection, ground: Ground) -> dict[Chip, datetime | None]:
+    """Return a tile's chips that are home, each with the `chip_update_requested` that it is home with."""
+    table = chips_table
+    asked = select(table.c.chip_x, table.c.chip_y, table.c.update_requested)
+    home = asked.where(on(table, ground), table.c.state.in_([state.value for state in HOME]))
+    return {Chip(row.chip_x, row.chip_y): row.update_requested for row in ledger.execute(home)}
 
 
 def remember(ledger: Connection, ground: Ground, records: Mapping[Chip, Record]) -> None:

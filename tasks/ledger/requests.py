@@ -5,19 +5,22 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, false, func, insert, not_, select, update
+from sqlalchemy import Connection, Row, delete, exists, false, func, insert, not_, select, update
 
 from tasks.chips.grid import Chip, pack_positions, unpack_positions
+from tasks.chips.heal import WAITS
 from tasks.chips.states import Asked, State
 from tasks.ledger.keys import Ground, among, key, of, on
 from tasks.ledger.schema import chips as chips_table
 from tasks.ledger.schema import requests as requests_table
+from tasks.ledger.schema import tiles as tiles_table
 
 
 def asked_for(ledger: Connection, ground: Ground, chips: Iterable[Chip] | None = None) -> dict[Chip, Asked]:
     """Return the latest request for each chip that was asked for since it was last released.
 
-    One that was written off before it ended is returned too, with no attempts: it may still come.
+    One that was written off before it ended is returned too, with no attempts: it may still come. So is one that
+    its chip was quarantined over while it waited.
     """
     table = requests_table
     sent = select(table).where(on(table, ground), among(table, chips)).order_by(table.c.number)
@@ -26,7 +29,11 @@ def asked_for(ledger: Connection, ground: Ground, chips: Iterable[Chip] | None =
         chip = Chip(row.chip_x, row.chip_y)
         attempts = found[chip].attempts if chip in found else 0
         found[chip] = _asked(row, attempts + (not row.released))
-    return {chip: asked for chip, asked in found.items() if asked.attempts or asked.settled_at is None}
+    return {
+        chip: asked
+        for chip, asked in found.items()
+        if asked.attempts or asked.settled_at is None or asked.outcome == State.QUARANTINED
+    }
 
 
 def note_request(ledger: Connection, ground: Ground, chip: Chip, asked: Asked, baseline: datetime | None) -> None:
@@ -54,18 +61,22 @@ def last_request(ledger: Connection, ground: Ground, chip: Chip) -> Asked | None
 
 
 def outstanding_elsewhere(ledger: Connection, ground: Ground) -> int:
-    """Return how many chips of the other tiles of a cluster were asked for and have not settled."""
-    table = requests_table
-    chip = (table.c.algorithm, table.c.chip_x, table.c.chip_y)
-    last = (
-        select(*chip, func.max(table.c.number).label("number"))
-        .where(table.c.source == ground.source, not_(on(table, ground)))
-        .group_by(*chip)
-        .subquery()
+    """Return how many chips of the other open tiles of a cluster were asked for and still wait."""
+    chips, sent, tiles = chips_table.c, requests_table.c, tiles_table.c
+    same_chip = (
+        getattr(sent, name) == getattr(chips, name) for name in ("source", "algorithm", "chip_x", "chip_y")
     )
-    same = and_(*(table.c[name] == last.c[name] for name in ("algorithm", "chip_x", "chip_y", "number")))
-    out = and_(table.c.source == ground.source, table.c.settled_at.is_(None), table.c.released == false())
-    return ledger.execute(select(func.count()).select_from(table).join(last, same).where(out)).scalar_one()
+    same_tile = (
+        getattr(tiles, name) == getattr(chips, name) for name in ("source", "algorithm", "region", "tile")
+    )
+    out = select(func.count()).where(
+        chips.source == ground.source,
+        not_(on(chips_table, ground)),
+        chips.state.in_([state.value for state in WAITS]),
+        exists().where(*same_chip, sent.released == false()),
+        ~exists().where(*same_tile, tiles.closed_at.is_not(None)),
+    )
+    return ledger.execute(out).scalar_one()
 
 
 def drop_request(ledger: Connection, ground: Ground, chip: Chip, number: int) -> None:
@@ -93,13 +104,27 @@ def note_asked(ledger: Connection, ground: Ground, chip: Chip, asked: Asked) -> 
 
 
 def last_ends(ledger: Connection, ground: Ground, limit: int) -> list[State]:
-    """Return how a tile's last requests ended, the newest first, since they were last released."""
+    """Return how the chips of a tile that came back last did so, the newest first, since they were last released.
+
+    Each counts once, by its latest request that has ended.
+    """
     table = requests_table
-    ended = select(table.c.outcome).where(
+    ended = select(table.c.chip_x, table.c.chip_y, table.c.outcome).where(
         on(table, ground), table.c.released == false(), table.c.outcome.is_not(None)
     )
-    rows = ledger.execute(ended.order_by(table.c.settled_at.desc()).limit(limit))
-    return [State(row.outcome) for row in rows]
+    ends: dict[Chip, State] = {}
+    for row in ledger.execute(ended.order_by(table.c.settled_at.desc(), table.c.number.desc())):
+        if len(ends) == limit:
+            break
+        ends.setdefault(Chip(row.chip_x, row.chip_y), State(row.outcome))
+    return list(ends.values())
+
+
+def last_answers(ledger: Connection, ground: Ground, limit: int) -> list[str]:
+    """Return what the service answered to a tile's last requests, the newest first, since they were released."""
+    table = requests_table
+    sent = select(table.c.answer).where(on(table, ground), table.c.released == false())
+    return list(ledger.execute(sent.order_by(table.c.at.desc()).limit(limit)).scalars())
 
 
 def release(ledger: Connection, ground: Ground, chips: Iterable[Chip]) -> None:
@@ -122,16 +147,20 @@ class WorkerClock:
     at: datetime
 
 
-def worker_clock(ledger: Connection) -> WorkerClock | None:
+def worker_clock(ledger: Connection, source: str, algorithm: str | None) -> WorkerClock | None:
     """Return what the last chips that came back showed of the worker's clock; None when none has.
+
+    Only chips of one table count, and of one algorithm where that is given: other workers have other clocks.
 
     A chip's last row was written after the look that did not see its end and before the one that did. The newest
     chip counts, and those before it as far as they agree: a clock may have been set since.
     """
     table = requests_table
     ended = select(table.c.end_produced, table.c.at, table.c.unsettled_at, table.c.settled_at).where(
-        table.c.end_produced.is_not(None), table.c.outcome != State.STALLED.value
+        table.c.source == source, table.c.end_produced.is_not(None), table.c.outcome != State.STALLED.value
     )
+    if algorithm is not None:
+        ended = ended.where(table.c.algorithm == algorithm)
     found: WorkerClock | None = None
     for row in ledger.execute(ended.order_by(table.c.settled_at.desc()).limit(_CHIPS_FOR_THE_CLOCK)):
         produced = row.end_produced.replace(tzinfo=UTC)

@@ -90,7 +90,10 @@ def test_status_gives_the_same_states_without_cassandra_or_prefect(finished: Ran
     )
 
     assert ran.status == finished.status
-    assert set(json.loads(ran.out)) == STATUS_KEYS
+    assert set(json.loads(ran.out)) == STATUS_KEYS | {"not_home"}
+    away = json.loads(ran.out)["not_home"]
+    assert sorted(one["state"] for one in away) == ["incomplete", "queued", "unrequested"]
+    assert all(one["since"] and one["reason"] and one["next_step"] for one in away)
     assert json.loads(ran.out)["states"] == json.loads(finished.out)["states"]
 
 

@@ -7,13 +7,16 @@ import pytest
 
 from tasks.chips.grid import Chip
 from tasks.chips.heal import (
+    Room,
     Rules,
     in_words,
     is_outstanding,
     next_step,
     pilot_needed,
     queue_moved_past,
+    room_for,
     tripped,
+    unclear,
     waits_too_long,
 )
 from tasks.chips.states import Asked, Look, Record, State
@@ -66,6 +69,26 @@ def test_a_chip_that_someone_else_requested_counts_from_when_we_first_saw_it_wai
     waiting = a_chip(State.QUEUED, since=NOW - HOUR)
     assert next_step(waiting, RULES, NOW).do == "request"
     assert next_step(replace(waiting, since=NOW), RULES, NOW).do == "wait"
+
+
+def test_somebody_elses_request_on_top_of_ours_is_waited_for_from_when_we_first_saw_it() -> None:
+    theirs = datetime(2026, 11, 23, 11)  # noqa: DTZ001 - the service's clock is naive
+    look = Look(NOW, ticketed=True, update_requested=theirs)
+    waiting = a_chip(State.QUEUED, request=asked(at=NOW - 5 * HOUR), since=NOW, look=look)
+    assert next_step(waiting, RULES, NOW).do == "wait"
+    ours = replace(waiting, asked=replace(waiting.asked, update_requested=theirs))
+    assert next_step(ours, RULES, NOW).do == "request"
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.STALE, State.UNCERTAIN])
+def test_a_chip_given_up_while_it_waited_and_released_since_is_requested_unless_somebody_else_has(
+    state: State,
+) -> None:
+    given_up = asked(attempts=0, settled_at=NOW, outcome=State.QUARANTINED)
+    step = next_step(a_chip(state, request=given_up), RULES, None)
+    assert (step.do, step.refresh, step.look_first) == ("request", True, True)
+    theirs = Look(NOW, ticketed=True, update_requested=datetime(2026, 11, 23, 11))  # noqa: DTZ001
+    assert next_step(a_chip(state, request=given_up, look=theirs), RULES, None).do == "wait"
 
 
 def test_a_running_chip_is_waited_for_whatever_the_queue_did() -> None:
@@ -132,6 +155,26 @@ def test_one_chip_goes_first_where_nothing_of_the_algorithm_was_ever_seen() -> N
     assert not pilot_needed(seen, seen_elsewhere=False)
 
 
+def test_what_is_out_already_takes_no_second_place_and_a_guard_leaves_none() -> None:
+    chips = [Chip(3000 * n, 0) for n in range(4)]
+    records = {chips[0]: a_chip(State.QUEUED, request=asked()), **dict.fromkeys(chips[1:], a_chip(State.STALLED))}
+
+    def room(guard: str = "", most: int = 3, elsewhere: int = 1, seen: bool = True) -> Room:
+        rules = replace(RULES, max_outstanding=most)
+        return room_for(records, guard, rules, seen_elsewhere=seen, out_elsewhere=elsewhere)
+
+    assert (room().held_by, room().take(chips)) == ("limit", chips[:2])
+    assert room(elsewhere=9).take(chips) == chips[:1]
+    assert (room(seen=False).held_by, room(seen=False).take(chips)) == ("pilot", chips[:1])
+    assert (room("Stop.").held_by, room("Stop.").take(chips)) == ("guard", [])
+
+
+def test_requesting_stops_when_ten_answers_in_a_row_do_not_say_whether_the_request_arrived() -> None:
+    assert "--states uncertain --again" in unclear(["uncertain"] * 10)
+    assert not unclear(["uncertain"] * 9)
+    assert not unclear(["uncertain"] * 9 + ["queued"] + ["uncertain"] * 9)
+
+
 def test_requesting_stops_when_most_of_the_last_twenty_came_back_bad() -> None:
     good, bad = State.COMPLETE, State.INCOMPLETE
     assert tripped([], [bad] * 11 + [good] * 9, NOW, RULES).startswith("11 of the last 20")
@@ -156,6 +199,9 @@ def test_people_read_what_the_next_run_will_do() -> None:
         (a_chip(State.COMPLETE), ""),
     ):
         assert in_words(next_step(record, RULES, None), record, RULES, NOW) == words
+    short = a_chip(State.INCOMPLETE, request=asked(1), missing=(3,))
+    held = in_words(next_step(short, RULES, None), short, RULES, NOW, "guard")
+    assert held == "is not requested before `overlander tile release`"
     late = a_chip(State.QUEUED, request=asked(1))
     words = in_words(next_step(late, RULES, None), late, RULES, NOW + RULES.wait_limit)
     assert words.startswith("is not waited for any more")

@@ -13,13 +13,14 @@ import pytest
 from tasks.chips.campaign import Campaign
 from tasks.chips.export import wanted_file
 from tasks.chips.grid import PIXELS, REGIONS, Chip, parse_window, tile_named
-from tasks.chips.heal import rules_of
+from tasks.chips.heal import HELD, rules_of
 from tasks.chips.layout import Layout
 from tasks.chips.report import Standing, standing, write_files
-from tasks.chips.states import HOME, Look, Record, State
+from tasks.chips.states import HOME, Asked, Look, Record, State
 from tasks.files import sha256_of
 from tasks.ledger.chips import Saved, note_saved, remember, set_guard, use_tile
 from tasks.ledger.keys import Ground
+from tasks.ledger.requests import note_request
 from tasks.ledger.store import Ledger
 from tasks.report import maps
 from tasks.report.palette import STATE_LOOKS
@@ -74,6 +75,13 @@ class Desk:
         )
         self.ledger.write(lambda ledger: note_saved(ledger, self.ground, self.out, chip, saved))
         return file
+
+    def ask(self, chip: Chip, ground: Ground) -> None:
+        """Note a chip that was asked for and waits."""
+        asked = Asked(1, 1, NOW, refresh=False, renew=False, update_before=None, answer="queued")
+        record = Record(State.QUEUED, NOW, Look(NOW, ticketed=True), asked=asked)
+        self.ledger.write(lambda ledger: note_request(ledger, ground, chip, asked, None))
+        self.ledger.write(lambda ledger: remember(ledger, ground, {chip: record}))
 
     def refuse(self, chip: Chip, bad: tuple[int, ...]) -> None:
         """Note a chip whose results do not match their md5."""
@@ -226,6 +234,37 @@ def test_what_a_guard_keeps_from_being_requested_needs_a_person(desk: Desk, chip
     assert (found.exit_status, found.needs_person, found.next_steps[0]) == (4, 2, "Stop.")
     desk.note(chips[1], State.QUEUED)
     assert desk.standing().exit_status == 3
+
+
+def test_a_guard_on_another_clusters_tile_of_the_same_name_stops_nothing_here(
+    desk: Desk, chips: list[Chip]
+) -> None:
+    desk.note(chips[0], State.UNREQUESTED)
+    other = replace(GROUND, source="OTHER/changes.results")
+    desk.ledger.write(lambda ledger: (use_tile(ledger, other, "a test"), set_guard(ledger, other, "Stop.")))
+    assert (desk.standing("0,0").guard, desk.standing("0,0").exit_status) == ("", 3)
+
+
+@pytest.mark.parametrize("held_by", ["", "guard", "pilot", "limit"])
+def test_what_will_happen_next_is_what_a_run_would_do(
+    held_by: str, desk: Desk, chips: list[Chip], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.note(chips[0], State.NO_DATA)
+    desk.note(chips[1], State.UNREQUESTED)
+    if held_by == "guard":
+        desk.ledger.write(lambda ledger: (use_tile(ledger, GROUND, "a test"), set_guard(ledger, GROUND, "Stop.")))
+    if held_by == "limit":
+        monkeypatch.setenv("OVERLANDER_MAX_OUTSTANDING", "1")
+        desk.ask(chips[2], replace(GROUND, tile="H01V01"))
+    if held_by == "pilot":
+        desk.note(chips[0], State.UNREQUESTED)
+        desk.ask(chips[0], GROUND)
+    found = desk.standing("0,0:2")
+    words = {"": "will be requested (attempt 1 of 3)", **HELD}[held_by]
+    # A run that waits for the pilot's rows goes on to ask for the others.
+    assert (found.lines[1].next_step, found.to_request) == (words, int(held_by in ("", "pilot")))
+    assert any("must wait" in step for step in found.next_steps) == (held_by in ("pilot", "limit"))
+    assert any("tile run` asks" in step for step in found.next_steps) == (held_by != "guard")
 
 
 def test_the_list_of_bad_pixels_goes_when_they_are_good(desk: Desk, chips: list[Chip]) -> None:

@@ -14,12 +14,12 @@ import pytest
 from deployments import supervise
 from tasks.chips.campaign import Site
 from tasks.chips.grid import PIXELS, Chip
-from tasks.chips.heal import SAMPLE, Step
-from tasks.chips.request import cost, decide, release_tile, request
+from tasks.chips.heal import SAMPLE, UNCLEAR_IN_A_ROW, Step
+from tasks.chips.request import LONGEST_REST_S, Released, cost, decide, release_tile, request
 from tasks.chips.service import ChangeResults, Receipt, WrongChip
 from tasks.chips.states import Asked, Look, Record, State
 from tasks.consent import ConsentMissing, check_consent
-from tasks.errors import BadInput, PermanentError, ServiceAway
+from tasks.errors import BadInput, PermanentError, ServiceAway, ThrottledError
 from tasks.ledger.chips import remember, tile_note
 from tasks.ledger.requests import note_request
 from tests.service_desk import Service, await_that
@@ -382,8 +382,10 @@ def test_chips_out_on_other_tiles_count_and_one_asked_for_again_takes_no_second_
     with a_run(working, service, "30,30:35") as place:
         elsewhere = replace(place.ground, tile="H01V01")
         out = Asked(1, 1, datetime.now(UTC), refresh=False, renew=False, update_before=None, answer="queued")
-        there = Chip(-2415585, 3164805)
+        there = Chip(-2412585, 3164805)
         place.ledger.write(lambda ledger: note_request(ledger, elsewhere, there, out, None))
+        waiting = Record(State.QUEUED, out.at, Look(out.at, ticketed=True), asked=out)
+        place.ledger.write(lambda ledger: remember(ledger, elsewhere, {there: waiting}))
         assert len(decide(place).steps) == 2
         assert ask(place, limit=1).sent == 1
         asking = decide(place, again={State.QUEUED})
@@ -451,6 +453,43 @@ def test_a_guard_trips_stays_so_and_is_lifted_by_a_person(kind: str, working: Wo
     assert service.received() == []
 
 
+def test_a_service_that_never_says_whether_a_request_arrived_is_sent_no_more(
+    working: Working, service: Service
+) -> None:
+    service.plan({"*": [{"html": 502}]})
+    with a_run(working, service, "30,30:45") as place:
+        asked = ask(place)
+        assert (asked.sent, asked.uncertain) == (UNCLEAR_IN_A_ROW, UNCLEAR_IN_A_ROW)
+        asking = decide(place)
+        assert (asking.steps, asking.held_back) == ({}, 15 - UNCLEAR_IN_A_ROW)
+        assert "`overlander tile request --states uncertain --again`" in asking.guard
+        chip = place.campaign.chips[-1]
+        assert request(place, [(chip, Step("request"))], datetime.now(UTC)).sent == 0
+        assert len(service.received()) == UNCLEAR_IN_A_ROW
+        service.plan({})
+        release_tile(place)
+        assert ask(place, again={State.UNCERTAIN}).sent == 15
+        bring_home(place)
+        assert states(place) == ["complete"] * 15
+
+
+def test_too_many_requests_are_no_attempt_and_the_rest_that_is_asked_for_is_given(
+    working: Working, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with a_run(working, service) as place:
+        rests: list[float] = []
+        monkeypatch.setattr(place.stopping, "wait", rests.append)
+
+        def busy(*_: Any) -> Receipt:
+            raise ThrottledError("Too many requests.", 3_600.0)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ChangeResults, "_receipt", busy)
+            with pytest.raises(ThrottledError):
+                ask(place)
+        assert (rests, only(place).asked) == ([LONGEST_REST_S], None)
+
+
 def test_requests_written_off_are_still_known_as_ours(working: Working, service: Service) -> None:
     with a_run(working, service) as place:
         trouble(place, service, {"error_before_publish": True})
@@ -467,11 +506,31 @@ def test_a_released_chip_is_asked_for_again_by_the_next_run(working: Working, se
         trouble(place, service, {"rows_lost": [5], "times": 2})
         bring_home(place)
         assert states(place) == ["quarantined"]
-        assert release_tile(place) == 1
+        assert release_tile(place) == Released(quarantined=1, waiting=0, guard="")
     with a_run(working, service) as place:
         bring_home(place)
         assert (states(place), only(place).asked.attempts) == (["complete"], 1)
     assert service.refreshes() == [False, True, True]
+
+
+def test_a_chip_given_up_while_it_waited_is_asked_for_again_after_its_release(
+    working: Working, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERLANDER_STALL_AFTER_S", "1")
+    monkeypatch.setenv("OVERLANDER_MAX_ATTEMPTS", "1")
+    with a_run(working, service, "30,30:32") as place:
+        silent = place.campaign.chips[0]
+        trouble(place, service, {"lost_job": True, "times": 1})
+        ask(place, only={silent})
+        long_after = known(place)[silent].asked.at + timedelta(seconds=1.1)
+        await_that(lambda: datetime.now(UTC) > long_after)
+        bring_home(place)
+        assert states(place) == ["quarantined", "complete"]
+        assert release_tile(place).quarantined == 1
+    with a_run(working, service, "30,30:32") as place:
+        bring_home(place)
+        assert states(place) == ["complete", "complete"]
+    assert service.refreshes(silent) == [False, True]
 
 
 # Clocks, and other people
@@ -510,6 +569,21 @@ def test_somebody_elses_request_is_waited_for_however_long_ago_ours_was(
         bring_home(place)
         assert states(place) == ["complete", "complete"]
     assert service.refreshes(ours) == [False, True]
+
+
+def test_a_chip_that_somebody_else_asked_for_since_it_was_looked_at_is_not_asked_for_again(
+    working: Working, service: Service
+) -> None:
+    service.plan(paused=True)
+    with a_run(working, service) as place:
+        (chip,) = place.campaign.chips
+        ask(place)
+        look(place)
+        service.somebody_else_asks(chip)
+        step = Step("request", "The queue moved past it.", refresh=True, look_first=True)
+        assert request(place, [(chip, step)], datetime.now(UTC)).sent == 0
+        assert states(place) == ["queued"]
+    assert service.refreshes() == [False, True]
 
 
 # Asking again, every row anew

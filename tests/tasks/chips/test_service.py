@@ -15,7 +15,7 @@ import pytest
 
 from tasks.chips.grid import Chip
 from tasks.chips.service import ChangeResults
-from tasks.errors import BadInput, PermanentError, ServiceAway, ServiceTimedOut, UncertainError
+from tasks.errors import BadInput, PermanentError, ServiceAway, ServiceTimedOut, ThrottledError, UncertainError
 
 CHIP = Chip(-585, 2805)
 ALGORITHM = "lcmap-pyccd:1.4.0rc1"
@@ -43,6 +43,7 @@ class Scripted(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.script: list[tuple[int, str, bytes] | str] = []
         self.asked: list[str] = []
+        self.headers: dict[str, str] = {}
         self.release = threading.Event()
 
     @property
@@ -70,6 +71,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         if status in (301, 302):
             self.send_header("Location", "https://example.org/login")
         self.end_headers()
@@ -134,6 +137,18 @@ def test_what_may_have_arrived_is_uncertain_and_is_sent_once(
     with pytest.raises(UncertainError, match="may be queued or not"):
         service.request(CHIP, ALGORITHM, refresh=True)
     assert len(server.asked) == 1
+
+
+def test_too_many_requests_is_no_refusal_and_says_for_how_long(server: Scripted, service: ChangeResults) -> None:
+    for after_s, said in (("17", 17.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None)):
+        server.headers = {"Retry-After": after_s}
+        server.says(429, "<html>Slow down</html>", "text/html")
+        server.says(429, "<html>Slow down</html>", "text/html")
+        with pytest.raises(ThrottledError, match="too many requests") as asked:
+            service.request(CHIP, ALGORITHM, refresh=True)
+        with pytest.raises(ThrottledError):
+            service.check(ALGORITHM)
+        assert asked.value.retry_after_s == said
 
 
 def test_where_nothing_listens_nothing_was_sent() -> None:

@@ -50,6 +50,26 @@ def test_a_round_ends_with_its_time_whatever_is_out(working: Working, service: S
         assert 0.4 <= time.monotonic() - started < 3
 
 
+def test_a_round_begins_no_look_after_its_time_and_remembers_what_it_saw(
+    working: Working, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERLANDER_CASSANDRA_QUERIES_IN_FLIGHT", "1")
+    with a_run(working, service, "40,40:43") as place:
+        ask(place)
+        await_that(lambda: all(place.table.last_pixel(chip, service.algorithm) for chip in known(place)))
+
+        over = time.monotonic() + 0.4
+
+        def slow(site: Site, chip: Chip, before: Record | None) -> Record:
+            await_that(lambda: time.monotonic() > over)
+            return look_again(site, chip, before)
+
+        monkeypatch.setattr(settle_stage, "look_again", slow)
+        seen = settle(place, 0.4)
+        assert (len(seen.home), seen.out) == (1, 2)
+        assert sorted(states(place)) == ["complete", "queued", "queued"]
+
+
 def test_the_first_rows_of_a_pilot_end_the_round(working: Working, service: Service) -> None:
     with a_run(working, service, pilot=True) as place:
         service.plan(pixels_per_s=300)

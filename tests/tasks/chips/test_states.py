@@ -240,6 +240,18 @@ def test_someone_else_s_request_on_top_of_ours_has_to_renew_every_row(produced: 
     assert judge(look, None, before, STALL_AFTER).renew
 
 
+def test_somebody_elses_request_is_waited_for_from_when_we_first_saw_it_and_ours_from_when_we_sent_it() -> None:
+    first = first_look(Look(NOW, ticketed=True, update_requested=REQUESTED))
+    later = Look(NOW + timedelta(hours=5), ticketed=True, update_requested=REQUESTED + timedelta(hours=4))
+    seen = judge(later, None, first, STALL_AFTER)
+    assert (seen.state, seen.since) == (State.QUEUED, later.at)
+    again = judge(replace(later, at=NOW + timedelta(hours=6)), None, seen, STALL_AFTER)
+    assert again.since == later.at
+    ours = after_our_request(first, "queued")
+    ticket = replace(later, update_requested=TICKET)
+    assert judge(ticket, None, ours, STALL_AFTER).since == NOW
+
+
 def test_a_quarantined_chip_stays_so_until_it_is_home_or_someone_asks_for_it(produced: datetime) -> None:
     before = replace(short_by_one(produced), state=State.QUARANTINED, reason="Requested 3 times in vain.")
     some = the_pixels([p for p in range(PIXELS) if p != 3], produced)

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 from tasks.chips.grid import Chip
 from tasks.chips.states import Asked, Look, Record, State
-from tasks.ledger.chips import recall, remember
+from tasks.ledger.chips import close_tile, recall, remember, use_tile
 from tasks.ledger.keys import Ground
 from tasks.ledger.requests import (
     asked_for,
     drop_request,
+    last_answers,
     last_ends,
     last_request,
     note_asked,
@@ -83,6 +84,13 @@ def test_released_requests_that_have_ended_are_gone_and_one_still_out_has_no_att
     assert found(ledger) == {OTHER_CHIP: replace(UNSETTLED, number=2, attempts=0)}
 
 
+def test_a_released_request_that_was_given_up_while_it_waited_is_still_known(ledger: Ledger) -> None:
+    given_up = replace(UNSETTLED, settled_at=NOW, outcome=State.QUARANTINED)
+    note(ledger, CHIP, given_up)
+    ledger.write(lambda connection: release(connection, HERE, [CHIP]))
+    assert found(ledger) == {CHIP: replace(given_up, attempts=0)}
+
+
 def test_attempts_count_anew_after_a_release_and_numbers_go_on(ledger: Ledger) -> None:
     note(ledger, CHIP, ASKED, ASKED)
     ledger.write(lambda connection: release(connection, HERE, [CHIP]))
@@ -100,17 +108,34 @@ def test_a_request_taken_back_leaves_the_one_before(ledger: Ledger) -> None:
 
 
 def test_the_last_ends_are_the_newest_and_none_that_was_written_off(ledger: Ledger) -> None:
-    ends = [State.FLAWED, State.COMPLETE, State.STALLED]
-    settled = [
-        replace(ASKED, outcome=end, settled_at=NOW + timedelta(minutes=minute)) for minute, end in enumerate(ends)
-    ]
-    note(ledger, CHIP, *settled)
-    note(ledger, OTHER_CHIP, UNSETTLED)
+    chips = [CHIP, OTHER_CHIP, Chip(0, 0)]
+    for minute, end in enumerate([State.FLAWED, State.COMPLETE, State.STALLED]):
+        note(ledger, chips[minute], replace(ASKED, outcome=end, settled_at=NOW + timedelta(minutes=minute)))
+    note(ledger, Chip(3000, 0), UNSETTLED)
     with ledger.read() as connection:
         assert last_ends(connection, HERE, 2) == [State.STALLED, State.COMPLETE]
-    ledger.write(lambda connection: release(connection, HERE, [CHIP]))
+    ledger.write(lambda connection: release(connection, HERE, chips))
     with ledger.read() as connection:
         assert last_ends(connection, HERE, 2) == []
+
+
+def test_a_chip_that_came_back_several_times_counts_once_by_its_last_end(ledger: Ledger) -> None:
+    ends = [State.INCOMPLETE, State.INCOMPLETE, State.COMPLETE]
+    again = [replace(ASKED, outcome=end, settled_at=NOW + timedelta(hours=n)) for n, end in enumerate(ends)]
+    note(ledger, CHIP, *again)
+    note(ledger, OTHER_CHIP, replace(ASKED, outcome=State.FLAWED, settled_at=NOW + timedelta(minutes=1)))
+    with ledger.read() as connection:
+        assert last_ends(connection, HERE, 20) == [State.COMPLETE, State.FLAWED]
+
+
+def test_the_last_answers_are_the_newest_and_none_that_was_written_off(ledger: Ledger) -> None:
+    note(ledger, CHIP, replace(UNSETTLED, answer="uncertain", at=NOW), replace(UNSETTLED, at=NOW + timedelta(1)))
+    with ledger.read() as connection:
+        assert last_answers(connection, HERE, 9) == ["queued", "uncertain"]
+        assert last_answers(connection, HERE, 1) == ["queued"]
+    ledger.write(lambda connection: release(connection, HERE, [CHIP]))
+    with ledger.read() as connection:
+        assert last_answers(connection, HERE, 9) == []
 
 
 def test_rows_of_the_algorithm_on_any_tile_of_the_cluster_count_as_seen(ledger: Ledger) -> None:
@@ -122,17 +147,43 @@ def test_rows_of_the_algorithm_on_any_tile_of_the_cluster_count_as_seen(ledger: 
         assert not seen_anywhere(connection, "another cluster", HERE.algorithm)
 
 
-def test_chips_that_are_out_on_other_tiles_are_counted_once_each_by_their_latest_request(ledger: Ledger) -> None:
-    note(ledger, CHIP, UNSETTLED)
+def out_elsewhere(ledger: Ledger) -> int:
+    with ledger.read() as connection:
+        return outstanding_elsewhere(connection, HERE)
+
+
+def stands(ledger: Ledger, chip: Chip, state: State, ground: Ground) -> None:
+    record = Record(state, NOW, Look(NOW, ticketed=True))
+    ledger.write(lambda connection: remember(connection, ground, {chip: record}))
+
+
+def test_chips_that_wait_on_other_tiles_are_counted_once_each(ledger: Ledger) -> None:
     there = replace(HERE, tile="H01V01")
-    note(ledger, Chip(0, 0), UNSETTLED, UNSETTLED, ground=there)
-    note(ledger, Chip(3000, 0), UNSETTLED, ASKED, ground=there)
-    note(ledger, Chip(6000, 0), UNSETTLED, ground=replace(there, source="another cluster"))
-    with ledger.read() as connection:
-        assert outstanding_elsewhere(connection, HERE) == 1
-    ledger.write(lambda connection: release(connection, there, [Chip(0, 0)]))
-    with ledger.read() as connection:
-        assert outstanding_elsewhere(connection, HERE) == 0
+    for number, (ground, state, requests) in enumerate(
+        [
+            (HERE, State.QUEUED, [UNSETTLED]),
+            (there, State.QUEUED, [UNSETTLED, UNSETTLED]),
+            (there, State.QUEUED, []),  # somebody else's
+            (there, State.COMPLETE, [UNSETTLED]),
+            (there, State.QUARANTINED, [UNSETTLED]),
+            (replace(there, source="another cluster"), State.QUEUED, [UNSETTLED]),
+        ]
+    ):
+        note(ledger, Chip(3000 * number, 0), *requests, ground=ground)
+        stands(ledger, Chip(3000 * number, 0), state, ground)
+    assert out_elsewhere(ledger) == 1
+    ledger.write(lambda connection: release(connection, there, [Chip(3000, 0)]))
+    assert out_elsewhere(ledger) == 0
+
+
+def test_chips_of_a_closed_tile_keep_no_other_tile_waiting(ledger: Ledger) -> None:
+    there = replace(HERE, tile="H01V01")
+    note(ledger, CHIP, UNSETTLED, ground=there)
+    stands(ledger, CHIP, State.RUNNING, there)
+    ledger.write(lambda connection: use_tile(connection, there, "a test"))
+    assert out_elsewhere(ledger) == 1
+    ledger.write(lambda connection: close_tile(connection, there, NOW, "delivered"))
+    assert out_elsewhere(ledger) == 0
 
 
 def test_the_workers_clock_is_known_as_closely_as_the_chips_that_agree_tell(ledger: Ledger) -> None:
@@ -149,7 +200,10 @@ def test_the_workers_clock_is_known_as_closely_as_the_chips_that_agree_tell(ledg
     note(ledger, CHIP, came_back(5, 0, 60, timedelta(hours=3)), came_back(100, 99, 160, west))
     note(ledger, OTHER_CHIP, came_back(170, 120, 171, west))
     with ledger.read() as connection:
-        found = worker_clock(connection)
+        found = worker_clock(connection, HERE.source, HERE.algorithm)
+        assert worker_clock(connection, HERE.source, None) == found
+        assert worker_clock(connection, "another cluster", HERE.algorithm) is None
+        assert worker_clock(connection, HERE.source, "lcmap-pyccd:2017.8.18") is None
     assert (found.least, found.most) == (west - timedelta(minutes=1), west + timedelta(minutes=1))
     assert found.at == start + timedelta(minutes=171)
 
@@ -157,4 +211,4 @@ def test_the_workers_clock_is_known_as_closely_as_the_chips_that_agree_tell(ledg
 def test_of_the_workers_clock_nothing_is_known_before_a_chip_came_back(ledger: Ledger) -> None:
     note(ledger, CHIP, replace(UNSETTLED, end_produced=None))
     with ledger.read() as connection:
-        assert worker_clock(connection) is None
+        assert worker_clock(connection, HERE.source, HERE.algorithm) is None
