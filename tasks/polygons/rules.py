@@ -40,8 +40,8 @@ class Rules:
         no_progress_s: a job of which nothing new is said; None is no limit, as the percentage need not move.
         failures_in_vain: so many polygons that fail, or are given up, before one succeeds end the run. Twenty, as
             for chips.
-        outcomes_judged, share_of_bad: when of so many last outcomes this share is bad, the run ends. Nine tenths
-            of a hundred, since polygons without data lie together.
+        outcomes_judged, share_of_bad: when of so many last outcomes this share is bad, the run ends. Nearly all of
+            many, since polygons without data lie together, and what was sent in vain can be sent again.
         same_refusals: so many first answers that are the same refusal end the run: the request is wrong.
         away_limit_s: the service does not answer at all; then the run ends, and can be run again.
         busy_limit_s: the service takes nothing because it is busy, and has nothing of ours.
@@ -64,8 +64,8 @@ class Rules:
     total_limit_s: float = 14400.0
     no_progress_s: float | None = None
     failures_in_vain: int = 20
-    outcomes_judged: int = 100
-    share_of_bad: float = 0.9
+    outcomes_judged: int = 200
+    share_of_bad: float = 0.95
     same_refusals: int = 5
     away_limit_s: float = 300.0
     busy_limit_s: float = 3600.0
