@@ -93,7 +93,7 @@ def test_a_server_with_a_short_queue_is_filled_and_not_flooded(ledger: Ledger, t
     with serving({"duration_s": 0.05, "parallel": 2, "busy_beyond": 4}) as wps:
         assert run(ledger, wps, tmp_path, polygons=30) == {"done": 30}
         assert set(jobs_of(wps).values()) == {1}
-        assert len(wps.received()) < 2 * 30
+        assert len(wps.received()) < 4 * 30  # some are turned away; a flood would be many more
     assert {row.attempts for row in rows(ledger).values()} == {1}
 
 
