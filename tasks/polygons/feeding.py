@@ -95,6 +95,7 @@ async def feed(
         taken = [unit.unit for unit in claimed.taken]
         run.submitting.difference_update(set(wanted) - set(taken))
         queue.put_back(claimed.full)
+        run.pacer.shared_full = run.proven and bool(claimed.full)
         gone(claimed.gone)
         if run.stopping.is_set():
             await run.journal.write(partial(_all_back, taken=taken))

@@ -44,6 +44,7 @@ class JobPacer:
     Attributes:
         limit: jobs that may be outstanding now.
         outstanding: jobs that are.
+        shared_full: whether other runs have the rest of what the service takes, as whoever feeds it saw last.
         resume_at: nothing is sent before, on the clock of whoever feeds it.
     """
 
@@ -51,6 +52,7 @@ class JobPacer:
         self.rule = rule
         self.limit = min(rule.start, rule.ceiling) if rule.adaptive else rule.ceiling
         self.outstanding = 0
+        self.shared_full = False
         self.resume_at = 0.0
         self._window: list[float] = []
         self._before: tuple[int, float] | None = None  # the limit before the last step, and jobs ended a second
@@ -87,7 +89,7 @@ class JobPacer:
             duration_s: how long it took; None when that means nothing.
             ticket: of `begun`; what began under another limit says nothing of the present one.
         """
-        full = self.outstanding >= self.limit * 3 / 4
+        full = self.shared_full or self.outstanding >= self.limit * 3 / 4
         self.outstanding -= 1
         if duration_s is None or ticket != self._steps or not self.rule.adaptive or not full:
             return

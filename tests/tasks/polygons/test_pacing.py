@@ -30,6 +30,14 @@ def test_it_starts_small_and_grows_to_its_ceiling_while_more_jobs_end() -> None:
     assert pacer.limit == 8
 
 
+def test_it_grows_though_another_run_has_the_rest_of_what_the_service_takes() -> None:
+    pacer = JobPacer(PaceRule(ceiling=8))
+    pacer.shared_full = True
+    for _ in range(100):
+        pacer.ended(60.0, pacer.begun())
+    assert pacer.limit == 8
+
+
 def test_it_stops_growing_where_jobs_only_take_longer() -> None:
     pacer = JobPacer(PaceRule(ceiling=64))
     server, limits = Server(pacer, capacity=4), []
